@@ -1,0 +1,258 @@
+"""What an operator can set: `config.toml`, typed and checked.
+
+This is the only reader of configuration. Three places are asked, the last one wins:
+
+    the default in this file  <  config.toml  <  environment FAMILIAR_SECTION__KEY
+
+`config.toml` lies beside this file unless FAMILIAR_CONFIG names another. Every default stands in it too, so that
+it can be read as the list of settings; a test holds the two together. Paths in it are relative to its folder.
+
+    SettingsError    a wrong key, type or range, or a file that is not TOML; the text names the key and what is allowed
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableVariable
+
+REPOSITORY = Path(__file__).resolve().parent
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used. The text says which key, what was given, what is allowed."""
+
+
+def _number(given: object) -> object:
+    """An environment variable's text as the number it shows: a Literal, unlike int, does not do that itself."""
+    return int(given) if isinstance(given, str) and given.isdecimal() else given
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    folder: Path = Path("var")
+    database: SecretStr = SecretStr("")  # it may hold a password
+
+
+class Engine(Section):
+    model: Annotated[str, Field(min_length=1)] = "auto"
+    url: str = ""
+    api_key: SecretStr = SecretStr("")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_model_len: Annotated[int, Field(ge=256)] = 4096
+    lora: Literal["auto", "on", "off"] = "auto"
+    max_lora_rank: Annotated[Literal[8, 16, 32, 64, 128, 256], BeforeValidator(_number)] = 16
+    max_loras: Annotated[int, Field(ge=1)] = 2
+    max_cpu_loras: Annotated[int, Field(ge=1)] = 16
+    prefix_caching: bool = True
+    gpu_memory_share: Annotated[float, Field(gt=0, le=1)] = 0.85
+    cpu_cache_gib: Annotated[int, Field(ge=1)] = 1
+    cpu_threads: Annotated[int, Field(ge=0)] = 0
+    flags: tuple[str, ...] = ()
+    keep_alive_minutes: Annotated[float, Field(ge=0)] = 15
+    start_timeout_s: Annotated[float, Field(gt=0)] = 600
+    max_restarts: Annotated[int, Field(ge=0)] = 3
+    max_concurrent: Annotated[int, Field(ge=1)] = 16
+    first_token_timeout_s: Annotated[float, Field(gt=0)] = 120
+    between_tokens_timeout_s: Annotated[float, Field(gt=0)] = 30
+
+
+class Sampling(Section):
+    """How a reply is drawn. `None` leaves a value to the model's own defaults (see engine.models)."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] = 512
+    seed: int | None = None
+
+
+class Example(Section):
+    """One worked example of a few-shot prompt."""
+
+    user: str
+    assistant: str
+
+
+class Persona(Section):
+    """Who the assistant is: a system prompt, examples (none: zero-shot), and how it samples.
+
+    `system` and the examples are templates; their variables are listed in bot.prompt.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+    title: str = ""
+    system: str
+    examples: tuple[Example, ...] = ()
+    sampling: Sampling = Sampling()
+    adapter: str = ""
+
+
+class Assistant(Section):
+    persona: str = "familiar"
+    language: Literal["auto", "en", "zh"] = "auto"
+    reply_reserve_tokens: Annotated[int, Field(ge=16)] = 512
+
+
+class Learning(Section):
+    consent: Literal["ask", "all", "none"] = "ask"
+
+
+DEFAULT_PERSONA = Persona(
+    name="familiar",
+    title="Familiar",
+    system="You are a helpful AI assistant named Familiar. You give short, clear and correct answers.",
+)
+
+
+class Settings(BaseSettings):
+    """Every setting, as it is in force. Made by `load`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FAMILIAR_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    data: Data = Data()
+    engine: Engine = Engine()
+    assistant: Assistant = Assistant()
+    learning: Learning = Learning()
+    persona: Annotated[tuple[Persona, ...], Field(min_length=1)] = (DEFAULT_PERSONA,)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings  # init: what config.toml says
+
+    @model_validator(mode="after")
+    def _personas_fit(self) -> Settings:
+        names = [persona.name for persona in self.persona]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"persona: two personas are named {sorted(twice)[0]!r}")
+        if self.assistant.persona not in names:
+            raise ValueError(f"assistant.persona: there is no persona {self.assistant.persona!r}; there are {names}")
+        if self.assistant.reply_reserve_tokens >= self.engine.max_model_len:
+            raise ValueError("assistant.reply_reserve_tokens: must be less than engine.max_model_len")
+        return self
+
+    def persona_named(self, name: str) -> Persona | None:
+        return next((persona for persona in self.persona if persona.name == name), None)
+
+    @property
+    def database_url(self) -> str:
+        return self.data.database.get_secret_value() or f"sqlite:///{self.data.folder / 'familiar.db'}"
+
+
+def load(file: Path | None = None) -> Settings:
+    """The settings in force, from `file` (default: FAMILIAR_CONFIG, or config.toml beside the code) and environment.
+
+    Raises SettingsError.
+    """
+    file = config_file(file)
+    written = _read(file)
+    _refuse_unknown_variables()
+    try:
+        settings = Settings(**written)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, file)) from None
+    except UnreadableVariable as error:
+        raise SettingsError(f"{error}: the variable's value is not the JSON that this setting needs") from None
+    folder = (file.parent / settings.data.folder.expanduser()).resolve()
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"folder": folder})})
+
+
+def config_file(file: Path | None = None) -> Path:
+    return (file or Path(os.environ.get("FAMILIAR_CONFIG") or REPOSITORY / "config.toml")).resolve()
+
+
+def origins(settings: Settings, file: Path | None = None) -> list[tuple[str, str, str]]:
+    """(key, value as text, where it came from) of every setting; secrets are masked."""
+    written = _read(config_file(file))
+    rows = []
+    for section, model in settings:
+        if section == "persona":
+            source = config_file(file).name if "persona" in written else "default"
+            rows += [(f"persona.{each.name}", each.title or each.name, source) for each in model]
+            continue
+        for key, value in model:
+            variable = f"FAMILIAR_{section}__{key}".upper()
+            if variable in {name.upper() for name in os.environ}:
+                source = variable
+            else:
+                source = config_file(file).name if key in written.get(section, {}) else "default"
+            shown = list(value) if isinstance(value, tuple) else value
+            rows.append((f"{section}.{key}", str(shown), source))
+    return rows
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if "FAMILIAR_CONFIG" in os.environ:
+            raise SettingsError(f"FAMILIAR_CONFIG names {file}, and there is no such file.") from None
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(f"{file} cannot be read as TOML (UTF-8): {error}") from None
+
+
+def _refuse_unknown_variables() -> None:
+    """pydantic-settings passes over a variable whose section it does not know; a typing slip must not be silent."""
+    for variable in os.environ:
+        section, nested, _ = variable.lower().removeprefix("familiar_").partition("__")
+        if variable.upper().startswith("FAMILIAR_") and nested and section not in Settings.model_fields:
+            known = ", ".join(Settings.model_fields)
+            raise SettingsError(f"{variable}: there is no section {section!r}; there are {known}")
+
+
+def _explain(error: ValidationError, file: Path) -> str:
+    """One line a fault: the key, what is wrong with it, and where it was given."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        section, *rest = (str(part) for part in fault["loc"]) if fault["loc"] else ("",)
+        key = ".".join([section, *rest])
+        variable = f"FAMILIAR_{section}__{'__'.join(rest)}".upper()
+        where = variable if variable in {name.upper() for name in os.environ} else file.name
+        if fault["type"] == "extra_forbidden":
+            text = f"there is no such setting{_nearest(section, rest)}"
+        elif fault["type"] == "value_error":
+            text = fault["msg"].removeprefix("Value error, ")
+        else:
+            given = "" if _is_secret(key) else f", not {_given(fault)}"
+            text = fault["msg"][0].lower() + fault["msg"][1:] + given
+        lines.append(f"{key}: {text} ({where})" if key else f"{text} ({where})")
+    return "\n".join(lines)
+
+
+def _nearest(section: str, rest: list[str]) -> str:
+    """'; did you mean …' or '; there are …' for a key that does not exist."""
+    given, known = section, list(Settings.model_fields)
+    if rest:
+        model = Persona if section == "persona" else Settings.model_fields[section].annotation
+        given, known = rest[-1], list(getattr(model, "model_fields", {}))
+    close = difflib.get_close_matches(given, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
+
+
+def _is_secret(key: str) -> bool:
+    return key.rpartition(".")[2] in {"api_key", "database"}
+
+
+def _given(fault: Any) -> str:
+    shown = repr(fault.get("input"))
+    return shown if len(shown) <= 60 else shown[:57] + "..."
