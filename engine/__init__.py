@@ -1,0 +1,1 @@
+"""Text comes out of here: vLLM's process, its client, its adapters."""

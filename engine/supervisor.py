@@ -1,0 +1,348 @@
+"""Keeps one vLLM alive for a data folder: starts it, watches it, starts it again, ends it when nobody needs it.
+
+`python -m engine.supervisor` is started detached by the first command that needs an engine (engine.process) and serves
+all of them. It obeys SIGTERM (stop) and SIGHUP (start vLLM anew, once running replies are done: LoRA was switched on,
+or the weights are poisoned). vLLM itself runs below engine.guard, so that it ends with the supervisor in any case.
+
+What counts as a crash: any end of vLLM that was not asked for, whatever its exit code; a server that does not generate
+when asked; replies under way with no new token for a minute. After a crash it is started again, with a growing pause,
+until there were too many within ten minutes. A start that vLLM itself gave up (a wrong flag, say) is not repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from engine import hardware, models, probe, vllm
+from engine.adapters import Adapters
+from engine.errors import ModelUnavailable
+from engine.folder import EngineFolder
+from engine.state import Address, Phase, State
+from settings import Settings, load
+from store.adapters import all_adapters
+from store.errors import StoreError
+from store.session import Store
+
+CRASH_WINDOW_S = 600.0
+PROBE_EVERY_S = 30.0  # of an idle server
+STALL_S = 60.0  # without a new token while replies are under way
+DRAIN_S = 120.0
+TERM_GRACE_S = 10.0
+
+# What vLLM logs when a phase begins; other versions that say something else only make the progress coarser.
+PHASE_MARKS: tuple[tuple[bytes, Phase], ...] = ((b"Starting to load model", "loading"), (b"KV cache size", "warming"))
+
+log = logging.getLogger("familiar.supervisor")
+
+
+class Crashed(Exception):
+    """vLLM ended, or had to be ended, without being asked to."""
+
+    def __init__(self, reason: str, *, repeat: bool = True) -> None:
+        super().__init__(reason)
+        self.repeat = repeat  # would another start help?
+
+
+@dataclass
+class Running:
+    """One living vLLM."""
+
+    guard: asyncio.subprocess.Process
+    report: asyncio.Task[str]  # how vLLM's first process ended, e.g. "signal 9"
+    address: Address
+    probes: int = 0  # tokens that we asked for ourselves
+
+
+class Supervisor:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.files = EngineFolder(settings.data.folder)
+        self.hardware = hardware.detect()
+        self.stop = asyncio.Event()
+        self.renew = asyncio.Event()
+        self.restarts = 0
+
+    async def run(self) -> int:
+        """Serve until stopped, idle or beaten. The exit code: 0, or 1 when the engine failed for good."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self.renew.set)
+        self.files.end_recorded_group()
+        self.files.touch()
+        try:
+            await self._serve()
+        except (Crashed, ModelUnavailable, StoreError) as error:
+            log.error("the engine failed: %s", error)
+            tail = self.files.log_tail() if isinstance(error, Crashed) else ""
+            self._say("failed", detail=str(error), log_tail=tail)
+            return 1
+        self._say("stopped")
+        return 0
+
+    async def _serve(self) -> None:
+        self._say("starting", detail="preparing the model")
+        choice = models.choose(self.settings.engine.model, self.hardware)
+        log.info("model %s: %s", choice.model, choice.reason)
+        report = lambda text: self._say("starting", detail=text)  # noqa: E731
+        folder = await asyncio.to_thread(models.ensure, choice, self.settings.data.folder / "models", report)
+        crashes: list[float] = []
+        while not self.stop.is_set():
+            self.renew.clear()
+            try:
+                async with aiohttp.ClientSession() as session, self._started(folder, choice.served_name) as running:
+                    await self._until_ready(session, running)
+                    await self._watch(session, running)
+                if not self.renew.is_set():
+                    return
+                self._say("restarting", detail="to change what it serves")
+            except Crashed as crash:
+                crashes = [at for at in crashes if at > time.time() - CRASH_WINDOW_S] + [time.time()]
+                if not crash.repeat or len(crashes) > self.settings.engine.max_restarts:
+                    often = f" ({len(crashes)} times within ten minutes)" if len(crashes) > 1 else ""
+                    raise Crashed(f"{crash}{often}") from crash
+                self.restarts += 1
+                self._say("restarting", detail=str(crash))
+                log.warning("crash %d: %s", len(crashes), crash)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.stop.wait(), 2.0 ** (len(crashes) - 1) - 0.5)
+
+    # One life of vLLM
+
+    @contextlib.asynccontextmanager
+    async def _started(self, folder: Path, served_name: str) -> AsyncIterator[Running]:
+        port, api_key = _free_port(), secrets.token_urlsafe(32)
+        launch = vllm.launch(
+            self.settings.engine,
+            folder,
+            served_name,
+            self.hardware,
+            port=port,
+            api_key=api_key,
+            lora=await self._lora(),
+            adapters=self.settings.data.folder / "adapters",
+        )
+        self._say("starting")
+        if self.files.log.exists():
+            self.files.log.replace(self.files.log.with_suffix(".log.1"))
+        read_end, write_end = os.pipe()
+        guard_file = str(Path(__file__).with_name("guard.py"))
+        with self.files.log.open("wb") as vllm_log:
+            guard = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", guard_file, str(write_end), *launch.command),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=vllm_log,
+                stderr=vllm_log,
+                pass_fds=(write_end,),
+                env=launch.environment,
+                start_new_session=True,
+                cwd=self.settings.data.folder,
+            )
+        os.close(write_end)
+        self.files.record_group(guard.pid)
+        address = Address(
+            url=f"http://127.0.0.1:{port}",
+            api_key=api_key,
+            model=served_name,
+            max_model_len=launch.max_model_len,
+            model_folder=folder,
+            lora=launch.lora,
+        )
+        running = Running(guard, asyncio.create_task(_read_report(read_end)), address)
+        try:
+            yield running
+        finally:
+            await self._end(running)
+
+    async def _until_ready(self, session: aiohttp.ClientSession, running: Running) -> None:
+        deadline = time.monotonic() + self.settings.engine.start_timeout_s
+        phase: Phase = "starting"
+        while not await self._serves(session, running.address):
+            if self.stop.is_set():
+                return
+            if running.guard.returncode is not None or running.report.done():
+                ended = await running.report
+                # A signal came from outside (somebody, or the kernel for want of memory): worth another start.
+                raise Crashed(f"it ended while starting ({ended})", repeat="signal" in ended or not ended)
+            if time.monotonic() > deadline:
+                raise Crashed(f"it was not ready within {self.settings.engine.start_timeout_s:.0f} s", repeat=False)
+            reached = self._phase_in_log()
+            if reached != phase:
+                phase = reached
+                self._say(phase)
+            await _pause(0.2, running.report)
+        self._say("warming")
+        await self._look(session, running)
+        await self._restore_adapters(running.address)
+        self._say("ready", address=running.address)
+        log.info("ready at %s", running.address.url)
+
+    async def _watch(self, session: aiohttp.ClientSession, running: Running) -> None:
+        """Returns when the engine is to end; raises Crashed when it did so by itself."""
+        generated, moved, probed = -1.0, time.time(), time.time()
+        keep_alive_s = self.settings.engine.keep_alive_minutes * 60
+        while not self.stop.is_set():
+            if running.guard.returncode is not None or running.report.done():
+                raise Crashed(f"it ended unexpectedly ({await running.report or 'its guard was killed'})")
+            if self.renew.is_set():
+                await self._drain(session, running)
+                return
+            now = time.time()
+            try:
+                numbers = await probe.metrics(session, running.address)
+            except (aiohttp.ClientError, TimeoutError):
+                numbers = {}  # it is dying, which the next look at the guard tells, or hanging, which the canary tells
+            under_way = numbers.get("vllm:num_requests_running", 0) + numbers.get("vllm:num_requests_waiting", 0)
+            tokens = numbers.get("vllm:generation_tokens_total", 0) + numbers.get("vllm:prompt_tokens_total", 0)
+            if tokens != generated:
+                generated, moved = tokens, now
+            if under_way and now - moved > STALL_S:
+                raise Crashed(f"its replies have not advanced for {STALL_S:.0f} s")
+            if not under_way and now - probed > PROBE_EVERY_S:
+                await self._look(session, running)
+                probed = time.time()
+            foreign = numbers.get("vllm:generation_tokens_total", 0) - running.probes
+            if under_way or foreign > self._foreign_tokens:
+                self._foreign_tokens = foreign
+                self.files.touch()
+            if keep_alive_s and time.time() - self.files.last_used() > keep_alive_s:
+                log.info("idle for %.0f minutes", keep_alive_s / 60)
+                return
+            await _pause(1.0, running.report, self.stop, self.renew)
+
+    _foreign_tokens = 0.0
+
+    async def _end(self, running: Running) -> None:
+        """End the whole group: politely if it serves, at once if it is still starting (SIGTERM would be lost then)."""
+        guard = running.guard
+        state = self.files.read()
+        if guard.returncode is None and state is not None and state.phase == "ready":
+            self._say("stopped" if self.stop.is_set() else "restarting")
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(guard.pid, signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(guard.wait(), TERM_GRACE_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(guard.pid, signal.SIGKILL)
+        await guard.wait()
+        running.report.cancel()
+
+    # Parts of it
+
+    async def _serves(self, session: aiohttp.ClientSession, address: Address) -> bool:
+        try:
+            async with session.get(f"{address.url}/health", timeout=aiohttp.ClientTimeout(total=5)) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    async def _look(self, session: aiohttp.ClientSession, running: Running) -> None:
+        running.probes += 1
+        try:
+            await probe.canary(session, running.address)
+        except probe.Sick as sick:
+            await _pause(2.0, running.report)  # a process that is just dying says so within a second
+            raise Crashed(str(sick)) from sick
+
+    async def _drain(self, session: aiohttp.ClientSession, running: Running) -> None:
+        """Let running replies end; new turns wait, since the state is no longer ready."""
+        self._say("restarting", detail="to change what it serves")
+        deadline = time.monotonic() + DRAIN_S
+        while time.monotonic() < deadline and running.guard.returncode is None:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                if not (await probe.metrics(session, running.address)).get("vllm:num_requests_running", 0):
+                    return
+            await asyncio.sleep(0.3)
+
+    async def _lora(self) -> bool:
+        if self.settings.engine.lora != "auto":
+            return self.settings.engine.lora == "on"
+        with contextlib.closing(Store(self.settings.database_url)) as store:
+            await asyncio.to_thread(store.open)
+            return any(row.loaded or row.active for row in await asyncio.to_thread(all_adapters, store))
+
+    async def _restore_adapters(self, address: Address) -> None:
+        if not address.lora:
+            return
+        with contextlib.closing(Store(self.settings.database_url)) as store:
+            await asyncio.to_thread(store.open)
+            root, kept = self.settings.data.folder / "adapters", self.settings.engine.max_cpu_loras
+            refused = await Adapters(store, root, max_cpu_loras=kept).restore(address)
+        for name, reason in refused.items():
+            log.error("adapter %s was not loaded: %s", name, reason)
+        if any(reason.engine_poisoned for reason in refused.values()):
+            raise Crashed("an adapter spoilt its weights; it is left out from now on")
+
+    def _phase_in_log(self) -> Phase:
+        text = self.files.log.read_bytes() if self.files.log.exists() else b""
+        return next((phase for mark, phase in reversed(PHASE_MARKS) if mark in text), "starting")
+
+    def _say(self, phase: Phase, *, address: Address | None = None, detail: str = "", log_tail: str = "") -> None:
+        self.files.write(
+            State(
+                phase=phase,
+                since=time.time(),
+                address=address,
+                detail=detail,
+                log_tail=log_tail,
+                restarts=self.restarts,
+            )
+        )
+
+
+async def _read_report(read_end: int) -> str:
+    """What the guard wrote before it went; "" if it was killed."""
+    try:
+        return (await asyncio.to_thread(os.read, read_end, 64)).decode().strip()
+    finally:
+        os.close(read_end)
+
+
+async def _pause(seconds: float, report: asyncio.Task[str], *events: asyncio.Event) -> None:
+    """Sleep, but wake when vLLM ends or one of the events is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait([report, *waits], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = load()
+    files = EngineFolder(settings.data.folder)
+    files.make()
+    held = None
+    for _ in range(10):  # a command that only looks holds the lock for an instant
+        held = files.lock()
+        if held is not None:
+            break
+        time.sleep(0.1)
+    if held is None:
+        log.info("another supervisor is there already")
+        return 0
+    supervisor = Supervisor(settings)
+    return asyncio.run(supervisor.run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
