@@ -1,0 +1,1 @@
+"""What must not be lost: people, conversations, feedback, what has arrived, adapters."""

@@ -1,0 +1,162 @@
+"""The tables. Only this package writes them; migrations/ holds their history.
+
+    Person ─┬─ Identity       one person, several channel identities (terminal, telegram, ...)
+            ├─ Consent        every yes and no to learning, the newest counts
+            └─ Conversation ── Message   a tree: an edited message or a regenerated reply is a sibling
+                                 ├─ Rating      +1 or -1, one a person and reply
+                                 └─ Correction  the better answer, one a person and reply
+    Inbox     what a channel received, written before it is acknowledged, handled once
+    Adapter   every registered LoRA adapter and version
+
+Why the exact prompt is kept with each reply: an adapter must be trained on what the model saw, not on what a later
+version of the prompt code would make of the same history.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, Column, DateTime, Dialect, ForeignKey, Index, Text, TypeDecorator, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+# Every constraint has a name, so that a later migration can change it on both databases.
+SQLModel.metadata.naming_convention = {
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+}
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC, also on SQLite, which forgets the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _key_of(parent: str, *, index: bool = True, nullable: bool = False) -> Column[int]:
+    """A foreign key whose row goes when the parent goes: forgetting a person leaves nothing behind."""
+    return Column(ForeignKey(parent, ondelete="CASCADE"), index=index, nullable=nullable)
+
+
+class Person(SQLModel, table=True):
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = ""
+    language: str = ""  # en, zh; "" while unknown
+    created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+
+
+class Identity(SQLModel, table=True):
+    __table_args__ = (UniqueConstraint("channel", "external_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    person_id: int = Field(sa_column=_key_of("person.id"))
+    channel: str
+    external_id: str
+
+
+class Consent(SQLModel, table=True):
+    id: int | None = Field(default=None, primary_key=True)
+    person_id: int = Field(sa_column=_key_of("person.id"))
+    choice: str  # yes, no
+    at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+
+
+class Conversation(SQLModel, table=True):
+    __table_args__ = (Index(None, "person_id", "updated_at"),)  # a person's conversations, the newest first
+
+    id: int | None = Field(default=None, primary_key=True)
+    person_id: int = Field(sa_column=_key_of("person.id", index=False))
+    channel: str
+    title: str = ""
+    persona: str = ""
+    adapter: str = ""  # "" is the adapter in force, "base" none, else name@version
+    head_id: int | None = None  # the newest message of the branch being continued; a key would be a loop of tables
+    created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    updated_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+
+
+class Message(SQLModel, table=True):
+    id: int | None = Field(default=None, primary_key=True)
+    conversation_id: int = Field(sa_column=_key_of("conversation.id"))
+    parent_id: int | None = Field(default=None, sa_column=_key_of("message.id", nullable=True))
+    role: str  # user, assistant
+    content: str = Field(sa_column=Column(Text, nullable=False))
+    created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+
+    # Of a user's message: its text as it stood in the prompt, passages included.
+    sent: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
+
+    # Of a reply.
+    prompt: list[dict[str, str]] = Field(default_factory=list, sa_type=JSON)  # the messages exactly as sent
+    window_start_id: int | None = None  # the oldest message of the history that the prompt still held
+    passages: list[str] = Field(default_factory=list, sa_type=JSON)  # ids
+    model: str = ""
+    adapter: str = ""  # name@version, "" for the base model
+    sampling: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    timings: dict[str, float] = Field(default_factory=dict, sa_type=JSON)  # seconds: queue, ttft, total
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    finish: str = ""  # stop, length, stopped, error
+    error: str = ""
+
+
+class Rating(SQLModel, table=True):
+    __table_args__ = (UniqueConstraint("message_id", "person_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    message_id: int = Field(sa_column=_key_of("message.id"))
+    person_id: int = Field(sa_column=_key_of("person.id"))
+    value: int  # +1, -1
+    at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+
+
+class Correction(SQLModel, table=True):
+    __table_args__ = (UniqueConstraint("message_id", "person_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    message_id: int = Field(sa_column=_key_of("message.id"))
+    person_id: int = Field(sa_column=_key_of("person.id"))
+    text: str = Field(sa_column=Column(Text, nullable=False))
+    at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+
+
+class Inbox(SQLModel, table=True):
+    __table_args__ = (UniqueConstraint("channel", "key"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    channel: str
+    key: str  # the channel's own id of what arrived
+    payload: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    person_id: int | None = Field(default=None, sa_column=_key_of("person.id", nullable=True))
+    state: str = Field(default="waiting", index=True)  # waiting, taken, done
+    received_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    message_id: int | None = None  # the user's message that it became
+
+
+class Adapter(SQLModel, table=True):
+    __table_args__ = (UniqueConstraint("name", "version"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    version: int
+    folder: str  # relative to the adapters' root
+    base: str  # the base model's name
+    base_fingerprint: str
+    rank: int
+    loaded: bool = False  # to be loaded whenever the engine starts
+    active: bool = False  # the version that its name stands for now; at most one a name
+    created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
