@@ -1,0 +1,71 @@
+"""What the prompt's layout is worth: a growing conversation with vLLM's prefix cache and without.
+
+    python -m bench.prefix [--turns 10]
+
+Prints for each turn its prompt's tokens, the share of them that came from the cache, and the time to the first token
+with the cache on and off. Aim: 90% of the prompt from the cache from turn 2 on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from bench.running import heading, running
+from bot.chat import Chat
+from bot.events import Finished
+from settings import Persona, Sampling
+
+PERSONA = Persona(
+    name="familiar",
+    system="You are a helpful AI assistant named Familiar. You give short, clear and correct answers.",
+    sampling=Sampling(temperature=0.5, repetition_penalty=1.05, max_tokens=80),
+)
+MESSAGES = (
+    "I am planning a week in Lisbon with my parents, who like museums and cannot walk far. Which quarter would suit "
+    "us, and what should we look out for when we book a flat there?",
+    "And which two museums would you choose if we had one rainy day only?",
+    "My father is diabetic. What should he eat in a Portuguese restaurant, and what should he leave?",
+    "How do we get from the airport to the flat with three large suitcases?",
+    "Please write a short message to the landlord that we arrive at ten in the evening.",
+    "What could we do on the Sunday, when many shops are closed?",
+    "Is there a day trip by train that is not too tiring?",
+    "Which words of Portuguese should we learn before we go?",
+    "What would a taxi to the sea cost, roughly?",
+    "Now sum up the plan for the week in five lines.",
+)
+
+
+async def conversation(turns: int, **engine: object) -> list[Finished]:
+    async with running((PERSONA,), lora="off", **engine) as bench:
+        heading(f"Prefix cache {'off' if engine else 'on'}", bench.address)
+        chat = await Chat.open(bench.assistant, channel="bench", external_id="ada")
+        replies = []
+        for number in range(turns):
+            end = None
+            async for event in chat.send(MESSAGES[number % len(MESSAGES)]):
+                end = event
+            assert isinstance(end, Finished), end
+            replies.append(end)
+        return replies
+
+
+async def main(turns: int) -> None:
+    cached = await conversation(turns)
+    plain = await conversation(turns, prefix_caching=False)
+    print("turn  prompt tokens  from the cache  TTFT with cache  prompt tokens  TTFT without  per 100 prompt tokens")
+    for number, (with_cache, without) in enumerate(zip(cached, plain, strict=True), 1):
+        share = with_cache.cached_tokens / with_cache.prompt_tokens
+        ratio = (without.ttft_s / without.prompt_tokens) / (with_cache.ttft_s / with_cache.prompt_tokens)
+        print(
+            f"{number:>4}  {with_cache.prompt_tokens:>13}  {share:>14.0%}  {1000 * with_cache.ttft_s:>12.0f} ms  "
+            f"{without.prompt_tokens:>13}  {1000 * without.ttft_s:>9.0f} ms  {ratio:>17.1f} times"
+        )
+    later = [reply.cached_tokens / reply.prompt_tokens for reply in cached[1:]]
+    print(f"\nFrom turn 2 on {min(later):.0%} at least, {sum(later) / len(later):.0%} on average. Aim: 90%.")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=10)
+    asyncio.run(main(parser.parse_args().turns))

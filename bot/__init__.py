@@ -1,0 +1,1 @@
+"""People talk here: one assistant, several channels."""

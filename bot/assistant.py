@@ -1,0 +1,311 @@
+"""One turn, from a person's message to the logged reply. This is the only place where replies are made.
+
+A channel calls `turn` (or `reply_to`, for another reply to a message that is already stored) and renders the events.
+Whatever way a turn ends, what the person saw is in the log: a stopped, closed or cancelled reply is kept as far as it
+was handed out, and so is one that the engine broke off. Nothing that goes wrong inside a turn is raised; it is told as
+the last event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from weakref import WeakValueDictionary
+
+from bot import prompt as prompts
+from bot.errors import kind_of
+from bot.events import Event, Failed, Finished, Token, Waiting
+from bot.stoppable import arrivals
+from engine import adapters
+from engine.client import ChatRequest, Delta, Done, EngineClient
+from engine.errors import EngineFailed
+from engine.models import sampling_defaults
+from engine.state import Address, State
+from settings import Persona, Settings
+from store import conversations
+from store.session import Store
+from store.tables import Conversation, Message, Person
+
+log = logging.getLogger("familiar")
+
+NOTHING_SENT = prompts.Prompt((), None, 0)
+
+
+class Assistant:
+    """Makes replies. One for the whole process; safe for any number of turns at once."""
+
+    def __init__(self, store: Store, client: EngineClient, settings: Settings) -> None:
+        self.store = store
+        self.client = client
+        self.settings = settings
+        self._under_way: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._saving: set[asyncio.Task[tuple[Message, int]]] = set()
+
+    def persona_of(self, conversation: Conversation) -> Persona:
+        """The conversation's persona, or the default one when it has none or the operator has removed it."""
+        persona = self.settings.persona_named(conversation.persona)
+        return persona or next(each for each in self.settings.persona if each.name == self.settings.assistant.persona)
+
+    async def turn(
+        self,
+        conversation: Conversation,
+        person: Person,
+        text: str,
+        *,
+        parent_id: int | Literal["head"] | None = "head",
+        stop: asyncio.Event | None = None,
+    ) -> AsyncGenerator[Event]:
+        """Store `text` as the person's message under `parent_id` and reply to it.
+
+        "head" is the branch being continued, as it stands when this turn's time has come: turns of one conversation
+        run one after the other. None begins a new branch from the root. Setting `stop` ends the reply with a
+        `Finished`; closing the generator or cancelling its task ends it without an event.
+        """
+        turn = _Turn()
+        async with self._lock(conversation):
+            try:
+                conversation = await asyncio.to_thread(conversations.get, self.store, _id(conversation), _id(person))
+                parent = conversation.head_id if parent_id == "head" else parent_id
+                message = await asyncio.to_thread(conversations.add_user, self.store, _id(conversation), parent, text)
+            except Exception as error:
+                yield _failed(error)
+                return
+            async with aclosing(self._reply(turn, conversation, person, message, stop)) as events:
+                async for event in events:
+                    yield event
+
+    async def reply_to(
+        self, conversation: Conversation, person: Person, user_message_id: int, *, stop: asyncio.Event | None = None
+    ) -> AsyncGenerator[Event]:
+        """A reply to a message of the person's that is stored, beside those it has: a retry, or after a crash."""
+        turn = _Turn()
+        async with self._lock(conversation):
+            try:
+                conversation = await asyncio.to_thread(conversations.get, self.store, _id(conversation), _id(person))
+                message = await asyncio.to_thread(conversations.message, self.store, user_message_id, _id(person))
+            except Exception as error:
+                yield _failed(error)
+                return
+            async with aclosing(self._reply(turn, conversation, person, message, stop)) as events:
+                async for event in events:
+                    yield event
+
+    def _lock(self, conversation: Conversation) -> asyncio.Lock:
+        return self._under_way.setdefault(_id(conversation), asyncio.Lock())
+
+    async def _reply(
+        self, turn: _Turn, conversation: Conversation, person: Person, message: Message, stop: asyncio.Event | None
+    ) -> AsyncGenerator[Event]:
+        try:
+            async with aclosing(self._generate(turn, conversation, person, message, stop)) as events:
+                async for event in events:
+                    yield event
+        except (GeneratorExit, asyncio.CancelledError):
+            await self._keep_what_was_shown(turn, message)
+            raise
+        except Exception as error:
+            turn.error = str(error) or type(error).__name__
+            unsaved = await self._keep_what_was_shown(turn, message)
+            yield unsaved or _failed(error)
+            return
+        yield await self._finish(turn, message)
+
+    async def _generate(
+        self, turn: _Turn, conversation: Conversation, person: Person, message: Message, stop: asyncio.Event | None
+    ) -> AsyncGenerator[Event]:
+        """Waiting and tokens, noted in `turn` as they are handed out. Ends early when `stop` is set."""
+        async with aclosing(arrivals(self._answer(turn, conversation, person, message), stop)) as items:
+            async for at, item in items:
+                if isinstance(item, Delta):
+                    turn.take(item.text, at)
+                    yield Token(item.text)
+                elif isinstance(item, Done):
+                    turn.done = item
+                else:
+                    yield Waiting(item.phase, max(0.0, time.time() - item.since), item.detail)
+
+    async def _answer(
+        self, turn: _Turn, conversation: Conversation, person: Person, message: Message
+    ) -> AsyncGenerator[State | Delta | Done]:
+        async with aclosing(self.client.ready()) as states:
+            async for state in states:
+                yield state
+        await self._prepare(turn, await self.client.address(), conversation, person, message)
+        request = ChatRequest(turn.prompt.messages, turn.sampling, person=str(person.id), adapter=turn.adapter)
+        async with aclosing(self.client.stream(request)) as items:
+            async for item in items:
+                yield item
+
+    async def _prepare(
+        self, turn: _Turn, address: Address, conversation: Conversation, person: Person, message: Message
+    ) -> None:
+        """Fill in what the engine is asked. Raises PromptTooLong, UnknownModel, StoreError."""
+        persona = self.persona_of(conversation)
+        wanted = conversation.adapter or persona.adapter
+        history = await asyncio.to_thread(self._history, message)
+        length = address.max_model_len
+        reserve = min(self.settings.assistant.reply_reserve_tokens, persona.sampling.max_tokens, length // 2)
+        turn.model = address.model
+        turn.adapter = await asyncio.to_thread(adapters.resolve, self.store, wanted)
+        turn.prompt = await prompts.build(
+            persona,
+            prompts.variables(conversation.created_at, person.name, self._language(person)),
+            history,
+            message.sent or message.content,
+            budget=length - reserve,
+            count=self.client.count,
+            window_start_id=next(
+                (each.window_start_id for each in reversed(history) if each.role == "assistant"), None
+            ),
+        )
+        advised = await asyncio.to_thread(sampling_defaults, address.model_folder)
+        turn.sampling = advised | persona.sampling.model_dump(exclude_none=True)
+        turn.sampling["max_tokens"] = min(persona.sampling.max_tokens, length - turn.prompt.prompt_tokens)
+
+    def _history(self, message: Message) -> list[Message]:
+        return [] if message.parent_id is None else conversations.path(self.store, message.parent_id, prompts=False)
+
+    def _language(self, person: Person) -> str:
+        language = self.settings.assistant.language
+        return person.language or "en" if language == "auto" else language
+
+    async def _finish(self, turn: _Turn, message: Message) -> Finished | Failed:
+        if turn.done is None and not turn.text:
+            return turn.finished(message_id=0, siblings=0)
+        try:
+            reply, siblings = await self._save(turn.as_reply(message))
+        except Exception as error:
+            return _not_saved(error)
+        return turn.finished(message_id=_id(reply), siblings=siblings)
+
+    async def _keep_what_was_shown(self, turn: _Turn, message: Message) -> Failed | None:
+        """Log the part of a reply that was handed out before it broke off; says so when it cannot be."""
+        if not turn.text:
+            return None
+        try:
+            await self._save(turn.as_reply(message))
+        except Exception as error:
+            return _not_saved(error)
+        return None
+
+    async def _save(self, reply: Message) -> tuple[Message, int]:
+        """The logged reply and how many its message has now. Goes on to its end when the caller is cancelled."""
+
+        def save() -> tuple[Message, int]:
+            saved = conversations.add_reply(self.store, reply)
+            return saved, len(conversations.siblings(self.store, _id(saved)))
+
+        saving = asyncio.create_task(asyncio.to_thread(save))
+        self._saving.add(saving)
+        saving.add_done_callback(self._saving.discard)
+        return await asyncio.shield(saving)
+
+
+@dataclass
+class _Turn:
+    """What is known of a turn so far; at its end, everything that is logged."""
+
+    began: float = field(default_factory=time.monotonic)
+    prompt: prompts.Prompt = NOTHING_SENT
+    model: str = ""
+    adapter: str = ""
+    sampling: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
+    deltas: int = 0
+    first_at: float = 0
+    last_at: float = 0
+    done: Done | None = None
+    error: str = ""
+
+    def take(self, text: str, at: float) -> None:
+        self.first_at = self.first_at or at
+        self.last_at = at
+        self.text += text
+        self.deltas += 1
+
+    @property
+    def finish(self) -> str:
+        if self.error:
+            return "error"
+        return self.done.finish if self.done else "stopped"
+
+    @property
+    def completion_tokens(self) -> int:
+        """From the engine; of a reply cut short, the number of pieces that came, each of which is about a token."""
+        return self.done.completion_tokens if self.done else self.deltas
+
+    @property
+    def ttft_s(self) -> float:
+        return self.first_at - self.began if self.first_at else 0.0
+
+    def finished(self, *, message_id: int, siblings: int) -> Finished:
+        after_first_s = self.last_at - self.first_at
+        return Finished(
+            message_id=message_id,
+            text=self.text,
+            finish=self.finish,
+            model=self.model,
+            adapter=self.adapter,
+            prompt_tokens=self.done.prompt_tokens if self.done else self.prompt.prompt_tokens,
+            cached_tokens=self.done.cached_tokens if self.done else 0,
+            completion_tokens=self.completion_tokens,
+            ttft_s=self.ttft_s,
+            tokens_per_s=(self.completion_tokens - 1) / after_first_s if after_first_s > 0 else 0.0,
+            siblings=siblings,
+        )
+
+    def as_reply(self, message: Message) -> Message:
+        """The row that is logged under the person's message."""
+        timings = {"ttft": self.ttft_s, "total": time.monotonic() - self.began}
+        return Message(
+            conversation_id=message.conversation_id,
+            parent_id=message.id,
+            role="assistant",
+            content=self.text,
+            prompt=list(self.prompt.messages),
+            window_start_id=self.prompt.window_start_id or message.id,
+            model=self.model,
+            adapter=self.adapter,
+            sampling=self.sampling,
+            timings=timings | ({"queue": self.done.queue_s} if self.done else {}),
+            prompt_tokens=self.done.prompt_tokens if self.done else self.prompt.prompt_tokens,
+            cached_tokens=self.done.cached_tokens if self.done else 0,
+            completion_tokens=self.completion_tokens,
+            finish=self.finish,
+            error=self.error,
+        )
+
+
+def _failed(error: Exception) -> Failed:
+    kind = kind_of(error)
+    if kind is None:
+        return Failed("unexpected", "", _incident(error))
+    if isinstance(error, EngineFailed) and error.log_tail:
+        return Failed(kind, str(error), _incident(error, error.log_tail))
+    log.warning("%s: %s", kind, error)
+    return Failed(kind, str(error), "")
+
+
+def _not_saved(error: Exception) -> Failed:
+    if kind_of(error) is None:
+        return Failed("reply_not_saved", "", _incident(error))
+    log.warning("reply_not_saved: %s", error)
+    return Failed("reply_not_saved", str(error), "")
+
+
+def _incident(error: Exception, more: str = "") -> str:
+    """Log the cause; the id under which it stands there."""
+    incident = secrets.token_hex(4)
+    log.error("incident %s: %s%s", incident, error, f"\n{more}" if more else "", exc_info=error)
+    return incident
+
+
+def _id(row: Conversation | Message | Person) -> int:
+    assert row.id is not None, "a stored row has an id"
+    return row.id

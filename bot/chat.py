@@ -1,0 +1,376 @@
+"""One person in one conversation on a channel: everything that commands do, with no rendering.
+
+A new conversation gets its row when its first message is sent, so that opening a channel leaves nothing behind.
+
+What a person asks that cannot be done is raised as bot.errors.ChatError, and so is a store that does not answer;
+`send`, `retry` and `edit` raise it at the first step of their iteration, and tell what happens later as events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+
+from bot.assistant import Assistant
+from bot.errors import ChatError, kind_of
+from bot.events import Event
+from bot.texts import Texts, texts_for
+from engine.adapters import resolve
+from settings import Persona
+from store import adapters, conversations, feedback, people
+from store.conversations import Hit, Listed
+from store.errors import StoreError
+from store.people import Forgotten, Stats
+from store.session import Store
+from store.tables import Conversation, Message, Person
+
+LONGEST_TEXT = 1_000_000  # characters; far beyond any model, it keeps a file pasted by accident out of the store
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    name: str  # auto, base, or an adapter's name@version
+    note: str  # what it stands for, in the person's language
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class PersonaChoice:
+    name: str
+    title: str
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Privacy:
+    policy: Literal["ask", "all", "none"]  # the operator's: settings.learning.consent
+    choice: Literal["yes", "no"] | None  # the person's; None while not asked
+    learns: bool  # may this person's conversations train adapters, as things stand?
+
+
+class Chat:
+    """Made by `open`."""
+
+    person: Person  # its id is None between `forget(everything=True)` and the next thing that is kept
+    conversation: Conversation | None  # None until the first message of a new one is sent
+    texts: Texts
+
+    def __init__(self, assistant: Assistant, channel: str, external_id: str, person: Person, texts: Texts) -> None:
+        self.person = person
+        self.conversation = None
+        self.texts = texts
+        self._assistant = assistant
+        self._settings = assistant.settings
+        self._channel = channel
+        self._external_id = external_id
+        self._beginning = asyncio.Lock()
+        self._next = Conversation(person_id=0, channel=channel)  # persona and model of the one not yet begun
+
+    @classmethod
+    async def open(
+        cls,
+        assistant: Assistant,
+        *,
+        channel: str,
+        external_id: str,
+        name: str = "",
+        language: str = "",
+        conversation: int | None = None,
+        latest: bool = False,
+    ) -> Chat:
+        """The chat of the person with this identity: in `conversation`, in their latest on this channel, or a new one.
+
+        Familiar's own words are in the operator's language, else the person's, else `language`, else English.
+        Raises ChatError when they have no such conversation or the store does not answer.
+        """
+        language = texts_for(language).language if language else ""
+        person = await _ask(people.person_for, assistant.store, channel, external_id, name, language)
+        fixed = assistant.settings.assistant.language
+        texts = texts_for((person.language or language or "en") if fixed == "auto" else fixed)
+        chat = cls(assistant, channel, external_id, person, texts)
+        if conversation is not None:
+            await chat.open_conversation(conversation)
+        elif latest:
+            chat.conversation = await chat._stored(conversations.latest, await chat._person_id(), channel)
+        return chat
+
+    # The messages
+
+    async def send(self, text: str, stop: asyncio.Event | None = None) -> AsyncGenerator[Event]:
+        """Send a message at the end of the branch shown; a conversation that is still new begins with it."""
+        text = _checked(text)
+        conversation = self.conversation or await self._begin()
+        async with aclosing(self._told(self._assistant.turn(conversation, self.person, text, stop=stop))) as events:
+            async for event in events:
+                yield event
+
+    async def retry(self, stop: asyncio.Event | None = None) -> AsyncGenerator[Event]:
+        """Another reply to the last message, beside the ones it has."""
+        last = await self._last("user", "nothing_to_retry")
+        turn = self._assistant.reply_to(await self._begin(), self.person, _id(last), stop=stop)
+        async with aclosing(self._told(turn)) as events:
+            async for event in events:
+                yield event
+
+    async def edit(self, text: str, stop: asyncio.Event | None = None) -> AsyncGenerator[Event]:
+        """Another wording of the last message, beside it, and a reply to that."""
+        text = _checked(text)
+        last = await self._last("user", "nothing_to_edit")
+        turn = self._assistant.turn(await self._begin(), self.person, text, parent_id=last.parent_id, stop=stop)
+        async with aclosing(self._told(turn)) as events:
+            async for event in events:
+                yield event
+
+    async def undo(self) -> str:
+        """Step back before the last message, and return its text. Nothing is deleted."""
+        last = await self._last("user", "nothing_to_undo")
+        await self._move_head(last.parent_id)
+        return last.content
+
+    async def history(self) -> list[Message]:
+        """The branch shown, first message first, without the replies' prompts; [] in a new conversation."""
+        await self._refresh()
+        if self.conversation is None or self.conversation.head_id is None:
+            return []
+        return await self._stored(conversations.path, self.conversation.head_id, prompts=False)
+
+    async def alternatives(self) -> tuple[list[Message], int]:
+        """The replies to the last message and which of them is shown, counted from 0; ([], 0) when it has none."""
+        history = await self.history()
+        if not history or history[-1].role != "assistant":
+            return [], 0
+        replies = await self._stored(conversations.siblings, _id(history[-1]))
+        return replies, [reply.id for reply in replies].index(history[-1].id)
+
+    async def choose(self, index: int) -> Message:
+        """Show another reply to the last message, counted from 0, and go on from it."""
+        replies, _ = await self.alternatives()
+        if not 0 <= index < len(replies):
+            raise ChatError("no_such_reply", number=index + 1, count=len(replies))
+        await self._move_head(replies[index].id)
+        return replies[index]
+
+    # The conversations
+
+    async def new(self, persona: str = "") -> None:
+        """Leave this conversation for a new one, with the model "auto" and this persona or the default one."""
+        if persona:
+            self._known_persona(persona)
+        self.conversation = None
+        self._next = Conversation(person_id=0, channel=self._channel, persona=persona)
+
+    async def listing(self) -> list[Listed]:
+        return await self._stored(conversations.listing, await self._person_id())
+
+    async def open_conversation(self, conversation_id: int) -> Conversation:
+        try:
+            opened = await self._stored(conversations.get, conversation_id, await self._person_id())
+        except ChatError as error:
+            if error.key == "not_found":
+                raise ChatError("no_such_conversation", number=conversation_id) from None
+            raise
+        self.conversation = opened
+        return opened
+
+    async def search(self, words: str) -> list[Hit]:
+        """Where all of these words stand in one message of theirs."""
+        if not words.strip():
+            raise ChatError("nothing_to_search")
+        return await self._stored(conversations.search, await self._person_id(), words)
+
+    # Who answers
+
+    @property
+    def persona(self) -> Persona:
+        """The one in force, also in a conversation that has no message yet."""
+        return self._assistant.persona_of(self.conversation or self._next)
+
+    async def personas(self) -> list[PersonaChoice]:
+        chosen = self.persona.name
+        return [
+            PersonaChoice(each.name, each.title or each.name, each.name == chosen) for each in self._settings.persona
+        ]
+
+    async def use_persona(self, name: str) -> None:
+        """From the next reply on. What was said stays."""
+        self._known_persona(name)
+        if self.conversation is None:
+            self._next.persona = name
+            return
+        await self._configure(persona=name)
+
+    @property
+    def model(self) -> str:
+        """The one chosen, as in ModelChoice.name."""
+        return (self.conversation or self._next).adapter or "auto"
+
+    async def models(self) -> list[ModelChoice]:
+        """What can answer: the adapter in force, the base model, and every adapter version that is loaded."""
+        choices = [("auto", await self._what_auto_means()), ("base", self.texts.t("model.base"))]
+        for adapter in await self._stored(adapters.all_adapters):
+            if adapter.loaded:
+                note = self.texts.t("model.adapter", version=adapter.version)
+                choices.append((f"{adapter.name}@{adapter.version}", note))
+        if self.model not in dict(choices):
+            choices.append((self.model, self.texts.t("model.gone")))
+        return [ModelChoice(name, note, name == self.model) for name, note in choices]
+
+    async def use_model(self, name: str) -> None:
+        """From the next reply on: "auto", "base", or a loaded adapter's name@version."""
+        known = [choice.name for choice in await self.models()]
+        if name not in known:
+            raise ChatError("no_such_model", name=name, known=", ".join(known))
+        adapter = "" if name == "auto" else name
+        if self.conversation is None:
+            self._next.adapter = adapter
+            return
+        await self._configure(adapter=adapter)
+
+    # What the person thinks of a reply
+
+    async def rate(self, value: Literal[1, -1]) -> None:
+        """Rate the last reply shown; a second rating replaces the first."""
+        reply = await self._last("assistant", "nothing_to_rate")
+        await self._stored(feedback.rate, _id(reply), await self._person_id(), value)
+
+    async def correct(self, text: str) -> None:
+        """Give the answer that the last reply shown should have been."""
+        text = _checked(text)
+        reply = await self._last("assistant", "nothing_to_correct")
+        await self._stored(feedback.correct, _id(reply), await self._person_id(), text)
+
+    # What is kept about the person
+
+    async def export(self) -> dict[str, Any]:
+        """Everything that is stored about them, ready for JSON."""
+        return await self._stored(people.export, await self._person_id())
+
+    async def forget(self, everything: bool) -> Forgotten | None:
+        """Delete this conversation, or everything about the person and say how much that was, for good.
+
+        A new conversation follows.
+        """
+        forgotten = None
+        if everything:
+            forgotten = await self._stored(people.forget, await self._person_id())
+            self.person = Person(name=self.person.name, language=self.person.language)
+        elif self.conversation is None:
+            raise ChatError("nothing_to_forget")
+        else:
+            await self._stored(conversations.delete, _id(self.conversation), await self._person_id())
+        await self.new()
+        return forgotten
+
+    async def privacy(self) -> Privacy:
+        """A person's own no always counts, their yes only where the operator lets conversations be learnt from."""
+        choice = await self._stored(people.consent, await self._person_id())
+        policy = self._settings.learning.consent
+        learns = (policy == "all" and choice != "no") or (policy == "ask" and choice == "yes")
+        return Privacy(policy, choice, learns)
+
+    async def consent(self, choice: Literal["yes", "no"]) -> None:
+        await self._stored(people.give_consent, await self._person_id(), choice)
+
+    async def stats(self) -> Stats:
+        return await self._stored(people.stats, await self._person_id())
+
+    # How it is done
+
+    async def _told(self, turn: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+        try:
+            async with aclosing(turn) as events:
+                async for event in events:
+                    yield event
+        finally:
+            with suppress(ChatError):  # the turn is told; whoever needs the conversation next reads it again
+                await self._refresh()
+
+    async def _begin(self) -> Conversation:
+        async with self._beginning:
+            if self.conversation is None:
+                persona = self.persona.name
+                begun = await self._stored(conversations.start, await self._person_id(), self._channel, persona)
+                self.conversation = begun
+                if self._next.adapter:
+                    await self._configure(adapter=self._next.adapter)
+        return self.conversation
+
+    async def _person_id(self) -> int:
+        """Theirs; somebody who was forgotten and comes back is a new person."""
+        if self.person.id is None:
+            given = self._channel, self._external_id, self.person.name, self.person.language
+            self.person = await self._stored(people.person_for, *given)
+        return _id(self.person)
+
+    async def _refresh(self) -> None:
+        shown = self.conversation
+        if shown is None:
+            return
+        fresh = await self._stored(conversations.get, _id(shown), await self._person_id())
+        if self.conversation is shown:  # and not left for another one meanwhile
+            self.conversation = fresh
+
+    async def _last(self, role: Literal["user", "assistant"], missing: str) -> Message:
+        """The last message of this role on the branch shown. Raises ChatError(missing)."""
+        for message in reversed(await self.history()):
+            if message.role == role:
+                return message
+        raise ChatError(missing)
+
+    async def _move_head(self, message_id: int | None) -> None:
+        if self.conversation is not None:
+            await self._stored(conversations.move_head, _id(self.conversation), message_id)
+            await self._refresh()
+
+    async def _configure(self, *, persona: str | None = None, adapter: str | None = None) -> None:
+        if self.conversation is not None:
+            await _ask(
+                conversations.configure, self._assistant.store, _id(self.conversation), persona=persona, adapter=adapter
+            )
+            await self._refresh()
+
+    def _known_persona(self, name: str) -> None:
+        if self._settings.persona_named(name) is None:
+            known = ", ".join(persona.name for persona in self._settings.persona)
+            raise ChatError("no_such_persona", name=name, known=known)
+
+    async def _what_auto_means(self) -> str:
+        wanted = self.persona.adapter
+        if wanted:
+            return self.texts.t("model.auto_persona", adapter=wanted)
+        active = await self._stored(resolve, "")
+        return self.texts.t("model.auto", adapter=active) if active else self.texts.t("model.auto_base")
+
+    async def _stored(
+        self, function: Callable[Concatenate[Store, Given], Result], *args: Given.args, **kwargs: Given.kwargs
+    ) -> Result:
+        """What a function of the store says, asked off the event loop. Raises ChatError."""
+        return await _ask(function, self._assistant.store, *args, **kwargs)
+
+
+async def _ask(function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
+    try:
+        return await asyncio.to_thread(function, *args, **kwargs)
+    except StoreError as error:
+        raise ChatError(kind_of(error) or "store_failed", detail=str(error)) from error
+
+
+def _checked(text: str) -> str:
+    """The text without the space around it. Raises ChatError when there is none, or far too much of it."""
+    text = text.strip()
+    if not text:
+        raise ChatError("empty_text")
+    if len(text) > LONGEST_TEXT:
+        raise ChatError("text_too_long", length=len(text), limit=LONGEST_TEXT)
+    return text
+
+
+def _id(row: Conversation | Message | Person) -> int:
+    assert row.id is not None, "a stored row has an id"
+    return row.id
