@@ -48,10 +48,10 @@ def chat(
     model: ModelOption = "",
 ) -> None:
     """Talk to the assistant in this terminal."""
-    from bot.terminal import chat as terminal
+    import bot.terminal.chat as terminal
 
     async def run(settings: Settings) -> int:
-        async with _assistant(settings) as assistant:
+        async with _assistant(settings) as assistant, _waking(assistant):
             return await terminal.run(
                 assistant, settings, conversation=conversation, latest=resume, persona=persona, model=model
             )
@@ -67,7 +67,7 @@ def ask(
     model: ModelOption = "",
 ) -> None:
     """Ask once: `familiar ask "…"`, `cat file | familiar ask "summarise"`."""
-    from bot.terminal import ask as terminal
+    import bot.terminal.ask as terminal
 
     async def run(settings: Settings) -> int:
         async with _assistant(settings) as assistant:
@@ -329,8 +329,8 @@ def _run(command: Any) -> None:
         code = 130
     except (SettingsError, EngineError, StoreError) as error:
         tail = getattr(error, "log_tail", "")
-        _err().print(f"{tail}\n" if tail else "", end="", markup=False, highlight=False)
-        _err().print(str(error), style="red", markup=False, highlight=False)
+        _err().print(f"{tail}\n" if tail else "", end="", markup=False, soft_wrap=True)
+        _err().print(str(error), style="red", markup=False, soft_wrap=True)
         code = 2 if isinstance(error, SettingsError) else 1
     sys.exit(code)
 
@@ -375,6 +375,24 @@ async def _assistant(settings: Settings) -> AsyncIterator[Assistant]:
     )
     async with _store(settings) as store, client:
         yield Assistant(store, client, settings)
+
+
+@contextlib.asynccontextmanager
+async def _waking(assistant: Assistant) -> AsyncIterator[None]:
+    """Have the engine start while the person still reads. What goes wrong is told with their first message."""
+
+    async def wake() -> None:
+        from engine.errors import EngineError
+
+        with contextlib.suppress(EngineError):
+            await assistant.client.address()
+
+    task = asyncio.create_task(wake())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _ready(connection: Any) -> Address:

@@ -22,12 +22,16 @@ from bot.chat import Chat
 from bot.events import Finished, Token
 from settings import Persona, Sampling
 
-PERSONA = Persona(
-    name="familiar",
-    system="You are a helpful AI assistant named Familiar.",
-    sampling=Sampling(temperature=0.8, top_p=0.95, repetition_penalty=1.0, max_tokens=96),
+# Replies of different lengths: people who began together do not end together.
+PERSONAS = tuple(
+    Persona(
+        name="familiar" if tokens == 96 else f"up-to-{tokens}",
+        system="You are a helpful AI assistant named Familiar.",
+        sampling=Sampling(temperature=0.8, top_p=0.95, repetition_penalty=1.0, max_tokens=tokens),
+    )
+    for tokens in (96, 48, 128, 32, 80, 112, 64)
 )
-REQUESTS = {1: 5, 4: 16, 16: 48}  # concurrency: requests in a round
+REQUESTS = {1: 7, 4: 21, 16: 70}  # concurrency: requests in a round
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,11 @@ class Round:
     ttft_s: float  # median
 
 
-Ask = Callable[[str], Awaitable[Reply]]
+Ask = Callable[[int], Awaitable[Reply]]
+
+
+def persona_of(number: int) -> Persona:
+    return PERSONAS[number % len(PERSONAS)]
 
 
 def question(number: int) -> str:
@@ -53,13 +61,17 @@ def question(number: int) -> str:
 async def straight(bench: Bench, session: aiohttp.ClientSession) -> Ask:
     """A plain streaming client, as lean as one can be written."""
 
-    async def ask(text: str) -> Reply:
+    async def ask(number: int) -> Reply:
+        persona = persona_of(number)
         body = {
             "model": bench.address.model,
-            "messages": [{"role": "system", "content": PERSONA.system}, {"role": "user", "content": text}],
+            "messages": [
+                {"role": "system", "content": persona.system},
+                {"role": "user", "content": question(number)},
+            ],
             "stream": True,
             "stream_options": {"include_usage": True},
-            **PERSONA.sampling.model_dump(exclude_none=True),
+            **persona.sampling.model_dump(exclude_none=True),
         }
         headers = {"Authorization": f"Bearer {bench.address.api_key}"}
         begun, ttft_s, tokens = time.monotonic(), 0.0, 0
@@ -80,10 +92,11 @@ async def straight(bench: Bench, session: aiohttp.ClientSession) -> Ask:
 async def through_assistant(bench: Bench) -> Ask:
     """As a channel does it: a person, a conversation, a turn, rendered to nothing."""
 
-    async def ask(text: str) -> Reply:
-        chat = await Chat.open(bench.assistant, channel="bench", external_id=text)
+    async def ask(number: int) -> Reply:
+        chat = await Chat.open(bench.assistant, channel="bench", external_id=str(number))
+        await chat.new(persona=persona_of(number).name)
         begun, ttft_s, end = time.monotonic(), 0.0, None
-        async for event in chat.send(text):
+        async for event in chat.send(question(number)):
             if isinstance(event, Token) and not ttft_s:
                 ttft_s = time.monotonic() - begun
             end = event
@@ -99,7 +112,7 @@ async def one_round(ask: Ask, numbers: range, concurrency: int) -> Round:
 
     async def person() -> None:
         for number in left:
-            replies.append(await ask(question(number)))
+            replies.append(await ask(number))
 
     begun = time.monotonic()
     await asyncio.gather(*(person() for _ in range(concurrency)))
@@ -108,7 +121,7 @@ async def one_round(ask: Ask, numbers: range, concurrency: int) -> Round:
 
 
 async def main(rounds: int) -> None:
-    async with running((PERSONA,), lora="off") as bench, aiohttp.ClientSession() as session:
+    async with running(PERSONAS, lora="off") as bench, aiohttp.ClientSession() as session:
         heading("Overhead of the assistant over vLLM itself", bench.address)
         ways = {"straight to vLLM": await straight(bench, session), "through Familiar": await through_assistant(bench)}
         number = 1

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakValueDictionary
 
@@ -70,9 +71,7 @@ class Assistant:
         turn = _Turn()
         async with self._lock(conversation):
             try:
-                conversation = await asyncio.to_thread(conversations.get, self.store, _id(conversation), _id(person))
-                parent = conversation.head_id if parent_id == "head" else parent_id
-                message = await asyncio.to_thread(conversations.add_user, self.store, _id(conversation), parent, text)
+                conversation, message = await asyncio.to_thread(self._take, conversation, person, text, parent_id)
             except Exception as error:
                 yield _failed(error)
                 return
@@ -87,14 +86,35 @@ class Assistant:
         turn = _Turn()
         async with self._lock(conversation):
             try:
-                conversation = await asyncio.to_thread(conversations.get, self.store, _id(conversation), _id(person))
-                message = await asyncio.to_thread(conversations.message, self.store, user_message_id, _id(person))
+                conversation, message = await asyncio.to_thread(self._find, conversation, person, user_message_id)
             except Exception as error:
                 yield _failed(error)
                 return
             async with aclosing(self._reply(turn, conversation, person, message, stop)) as events:
                 async for event in events:
                     yield event
+
+    # Each of these blocks, and does all that is due at its moment: beside a model that takes every core, it is the
+    # changes from thread to thread that a person waits for.
+
+    def _take(
+        self, conversation: Conversation, person: Person, text: str, parent_id: int | Literal["head"] | None
+    ) -> tuple[Conversation, Message]:
+        conversation = conversations.get(self.store, _id(conversation), _id(person))
+        parent = conversation.head_id if parent_id == "head" else parent_id
+        return conversation, conversations.add_user(self.store, _id(conversation), parent, text)
+
+    def _find(self, conversation: Conversation, person: Person, message_id: int) -> tuple[Conversation, Message]:
+        conversation = conversations.get(self.store, _id(conversation), _id(person))
+        return conversation, conversations.message(self.store, message_id, _id(person))
+
+    def _look_up(
+        self, wanted: str, message: Message, model_folder: Path | None
+    ) -> tuple[str, list[Message], dict[str, Any]]:
+        """The adapter that `wanted` means now, the history before `message`, the model's own sampling."""
+        before = message.parent_id
+        history = [] if before is None else conversations.path(self.store, before, prompts=False)
+        return adapters.resolve(self.store, wanted), history, sampling_defaults(model_folder)
 
     def _lock(self, conversation: Conversation) -> asyncio.Lock:
         return self._under_way.setdefault(_id(conversation), asyncio.Lock())
@@ -148,11 +168,10 @@ class Assistant:
         """Fill in what the engine is asked. Raises PromptTooLong, UnknownModel, StoreError."""
         persona = self.persona_of(conversation)
         wanted = conversation.adapter or persona.adapter
-        history = await asyncio.to_thread(self._history, message)
+        turn.model = address.model
+        turn.adapter, history, advised = await asyncio.to_thread(self._look_up, wanted, message, address.model_folder)
         length = address.max_model_len
         reserve = min(self.settings.assistant.reply_reserve_tokens, persona.sampling.max_tokens, length // 2)
-        turn.model = address.model
-        turn.adapter = await asyncio.to_thread(adapters.resolve, self.store, wanted)
         turn.prompt = await prompts.build(
             persona,
             prompts.variables(conversation.created_at, person.name, self._language(person)),
@@ -164,12 +183,8 @@ class Assistant:
                 (each.window_start_id for each in reversed(history) if each.role == "assistant"), None
             ),
         )
-        advised = await asyncio.to_thread(sampling_defaults, address.model_folder)
         turn.sampling = advised | persona.sampling.model_dump(exclude_none=True)
         turn.sampling["max_tokens"] = min(persona.sampling.max_tokens, length - turn.prompt.prompt_tokens)
-
-    def _history(self, message: Message) -> list[Message]:
-        return [] if message.parent_id is None else conversations.path(self.store, message.parent_id, prompts=False)
 
     def _language(self, person: Person) -> str:
         language = self.settings.assistant.language

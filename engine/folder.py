@@ -13,6 +13,7 @@ for it.
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import signal
 from contextlib import suppress
@@ -74,7 +75,7 @@ class EngineFolder:
     def read(self) -> State | None:
         """The last state that was written, or None. It is the truth only while a supervisor lives."""
         try:
-            return State.model_validate_json((self.folder / "state.json").read_bytes())
+            return _parsed((self.folder / "state.json").read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
 
@@ -122,6 +123,12 @@ class EngineFolder:
         except FileNotFoundError:
             return ""
         return "\n".join(text.splitlines()[-lines:])
+
+
+@functools.lru_cache(maxsize=4)
+def _parsed(written: bytes) -> State:
+    """Asked several times a turn, and every tenth of a second while waiting, of a file that rarely changes."""
+    return State.model_validate_json(written)
 
 
 def _is_left_behind(process: psutil.Process, group: int, started: float) -> bool:

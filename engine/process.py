@@ -41,22 +41,24 @@ class LocalEngine:
         self.settings = settings
         self.files = EngineFolder(settings.data.folder)
 
-    def state(self) -> State:
-        """How it is at this moment. Nothing is started."""
+    def state(self, *, supervised: bool | None = None) -> State:
+        """How it is at this moment. Nothing is started. `supervised`: what was just found of its supervisor."""
         state = self.files.read()
-        if state is not None and (state.phase == "failed" or self.files.supervisor() is not None):
+        if supervised is None:
+            supervised = self.files.supervisor() is not None
+        if state is not None and (state.phase == "failed" or supervised):
             return state
         return State(phase="stopped", since=state.since if state else 0.0)
 
     async def wait(self) -> AsyncIterator[State]:
         """Yield each state until the engine is ready, starting it if it is not there. Raises EngineFailed."""
         self.files.touch()
-        if (state := self.state()).phase == "failed" and time.time() - state.since < FAILED_FOR_S:
-            raise _failure(state)
         begun, shown = time.time(), None
+        if (state := self.state()).phase == "failed" and begun - state.since < FAILED_FOR_S:
+            raise _failure(state)
         while True:
             supervised = self.files.supervisor() is not None
-            state = self.state()
+            state = self.state(supervised=supervised)
             if not supervised:
                 if state.phase == "failed" and state.since >= begun:
                     raise _failure(state)

@@ -11,6 +11,7 @@ that are detached from it. The functions block: on an event loop, call them thro
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ from sqlalchemy.orm import UOWTransaction
 from sqlmodel import Session
 
 from store import migrations, postgres, sqlite
-from store.errors import StoreError, StoreUnreachable
+from store.errors import StoreError, StoreLocked, StoreUnreachable
 from store.faults import translated
 from store.storable import storable
 
@@ -40,6 +41,7 @@ class Store:
         self._busy_timeout_s = busy_timeout_s
         self._where = "that was given"
         self._engine: Engine | None = None
+        self._writer = threading.Lock()
 
     def open(self) -> Store:
         """Connect, and bring the tables up to date; safe when several processes do so at once. Returns the store.
@@ -90,8 +92,12 @@ class Store:
         """
         engine = self._opened()
         writer = engine.execution_options(**_database_of(engine.url).WRITING)
-        with translated(self._where), Session(writer, expire_on_commit=False) as session, session.begin():
-            event.listen(session, "before_flush", _replace_in_rows)
+        with (
+            self._in_turn(engine),
+            translated(self._where),
+            _WritingSession(writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     def erase_traces(self, *, thoroughly: bool) -> None:
@@ -105,6 +111,22 @@ class Store:
                 _database_of(engine.url).erase_traces(engine, thoroughly=thoroughly)
         except StoreError as error:
             _log.warning("Deleted text may still stand in unused parts of the database's files: %s", error)
+
+    @contextmanager
+    def _in_turn(self, engine: Engine) -> Iterator[None]:
+        """SQLite has one writer at a time, and who finds it busy sleeps for up to 0.1 s before looking again.
+
+        Threads of this process wait for each other here instead, where they are woken at once.
+        """
+        if not _is_sqlite(engine.url):
+            yield
+            return
+        if not self._writer.acquire(timeout=self._busy_timeout_s):
+            raise StoreLocked(f"The database {self._where} was busy with other writes for too long. Try again.")
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     def _opened(self) -> Engine:
         if self._engine is None:
@@ -172,3 +194,10 @@ def _replace_in_parameters(
 ) -> tuple[str, object]:
     """Unstorable characters in what is looked for, so that it finds what was kept and is refused by no driver."""
     return statement, storable(parameters)
+
+
+class _WritingSession(Session):
+    """A class of its own, so that it is listened to once: to listen to each session costs more than what it writes."""
+
+
+event.listen(_WritingSession, "before_flush", _replace_in_rows)

@@ -46,6 +46,15 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+# Not `list` and `dict` themselves: pydantic looks at a factory's signature each time, which of a builtin takes long.
+def _no_items() -> list[Any]:
+    return []
+
+
+def _nothing() -> dict[str, Any]:
+    return {}
+
+
 def _key_of(parent: str, *, index: bool = True, nullable: bool = False) -> Column[int]:
     """A foreign key whose row goes when the parent goes: forgetting a person leaves nothing behind."""
     return Column(ForeignKey(parent, ondelete="CASCADE"), index=index, nullable=nullable)
@@ -100,13 +109,13 @@ class Message(SQLModel, table=True):
     sent: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
 
     # Of a reply.
-    prompt: list[dict[str, str]] = Field(default_factory=list, sa_type=JSON)  # the messages exactly as sent
+    prompt: list[dict[str, str]] = Field(default_factory=_no_items, sa_type=JSON)  # the messages exactly as sent
     window_start_id: int | None = None  # the oldest message of the history that the prompt still held
-    passages: list[str] = Field(default_factory=list, sa_type=JSON)  # ids
+    passages: list[str] = Field(default_factory=_no_items, sa_type=JSON)  # ids
     model: str = ""
     adapter: str = ""  # name@version, "" for the base model
-    sampling: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
-    timings: dict[str, float] = Field(default_factory=dict, sa_type=JSON)  # seconds: queue, ttft, total
+    sampling: dict[str, Any] = Field(default_factory=_nothing, sa_type=JSON)
+    timings: dict[str, float] = Field(default_factory=_nothing, sa_type=JSON)  # seconds: queue, ttft, total
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
@@ -140,7 +149,7 @@ class Inbox(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     channel: str
     key: str  # the channel's own id of what arrived
-    payload: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    payload: dict[str, Any] = Field(default_factory=_nothing, sa_type=JSON)
     person_id: int | None = Field(default=None, sa_column=_key_of("person.id", nullable=True))
     state: str = Field(default="waiting", index=True)  # waiting, taken, done
     received_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
