@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pexpect
 import pytest
 
 from engine.process import LocalEngine
 from settings import REPOSITORY, Settings
+from tests.bot.terminal.terminal import Terminal
 from tests.live.conftest import PERSONA, ready
+
+CTRL_C, CTRL_D, ENTER = "\x03", "\x04", "\r"
 
 FAMILIAR = str(Path(sys.executable).with_name("familiar"))
 
@@ -82,25 +84,24 @@ def test_status_tells_of_the_engine_and_not_of_its_key(engine: LocalEngine, envi
     assert asyncio.run(ready(engine)).api_key not in shown.stdout
 
 
-def test_a_person_talks_in_the_terminal_stops_a_reply_and_leaves(environment: dict[str, str]) -> None:
-    terminal = pexpect.spawn(FAMILIAR, ["chat"], env=environment, encoding="utf-8", dimensions=(30, 100), timeout=180)
-    try:
-        terminal.expect("/help")
-        terminal.send("What is the capital of France?\r")
-        terminal.expect("Paris")
-        terminal.expect("tokens/s")
+async def test_a_person_talks_in_the_terminal_stops_a_reply_and_leaves(environment: dict[str, str]) -> None:
+    async with Terminal([FAMILIAR, "chat"], columns=100, rows=30, environment=environment, longest_s=180) as terminal:
+        await terminal.asks()
+        terminal.types("What is the capital of France?" + ENTER)
+        await terminal.shows("The capital of France is Paris.", "tokens/s")
 
-        terminal.send("/persona talker\r")
-        terminal.send("/new talker\r")
-        terminal.send("Tell me about a lighthouse keeper.\r")
-        terminal.expect("[a-z]+ [a-z]+ [a-z]+ [a-z]+ ")
-        terminal.sendintr()
-        terminal.expect("stopped")
+        await terminal.asks()
+        terminal.types("/new talker" + ENTER)
+        await terminal.asks()
+        terminal.types("Tell me about somebody who lives on a rock in the sea." + ENTER)
+        shown = terminal.screen.visible
+        await terminal.until(lambda: len(shown().partition("in the sea.")[2].split()) > 12)
+        terminal.types(CTRL_C)
+        await terminal.shows("stopped")
 
-        terminal.send("/list\r")
-        terminal.expect("capital of France")
-        terminal.sendeof()
-        terminal.expect(pexpect.EOF)
-    finally:
-        terminal.close()
-    assert terminal.exitstatus == 0
+        await terminal.asks()
+        terminal.types("/list" + ENTER)
+        await terminal.shows("What is the capital of France?", "Tell me about somebody")
+        await terminal.asks()
+        terminal.types(CTRL_D)
+        assert await terminal.exit_code() == 0
