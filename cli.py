@@ -173,16 +173,10 @@ def models_prepare() -> None:
     """Download and convert the model now, so that the first chat need not."""
 
     async def run(settings: Settings) -> int:
-        from engine import hardware, models
-
         if settings.engine.url:
             _err().print(f"engine.url is set: the model is served by {settings.engine.url}.")
             return 0
-        choice = models.choose(settings.engine.model, hardware.detect())
-        folder = await asyncio.to_thread(
-            models.ensure, choice, settings.data.folder / "models", lambda text: _err().print(f"· {text}")
-        )
-        _err().print(f"· {choice.served_name} is ready in {_short(folder)}")
+        _err().print(f"· the model is ready in {_short(await _model(settings))}")
         return 0
 
     _run(run)
@@ -232,10 +226,7 @@ def adapters_add(
 
     async def run(settings: Settings) -> int:
         async with _store(settings) as store:
-            from engine import hardware, models
-
-            choice = models.choose(settings.engine.model, hardware.detect())
-            base = await asyncio.to_thread(models.ensure, choice, settings.data.folder / "models", _err().print)
+            base = await _model(settings)
             adapters = _adapters(settings, store)
             row = await asyncio.to_thread(adapters.register, name, folder, base, max_rank=settings.engine.max_lora_rank)
             _out().print(f"{row.name}@{row.version} is registered.")
@@ -367,6 +358,8 @@ async def _assistant(settings: Settings) -> AsyncIterator[Assistant]:
     from engine.client import EngineClient
     from engine.process import connect
 
+    if not settings.engine.url:
+        await _model(settings)
     client = EngineClient(
         connect(settings),
         max_concurrent=settings.engine.max_concurrent,
@@ -375,6 +368,21 @@ async def _assistant(settings: Settings) -> AsyncIterator[Assistant]:
     )
     async with _store(settings) as store, client:
         yield Assistant(store, client, settings)
+
+
+async def _model(settings: Settings) -> Path:
+    """The model's folder; if it must be downloaded or converted first, that is shown."""
+    from engine import hardware, models
+
+    choice = models.choose(settings.engine.model, hardware.detect())
+    out = _err()
+    with out.status("looking for the model") as spinner:
+
+        def report(text: str) -> None:
+            spinner.update(text)
+            out.print(f"· {text}", markup=False)
+
+        return await asyncio.to_thread(models.ensure, choice, settings.data.folder / "models", report)
 
 
 @contextlib.asynccontextmanager

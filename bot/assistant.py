@@ -46,6 +46,7 @@ class Assistant:
         self.client = client
         self.settings = settings
         self._under_way: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._advice: dict[Path | None, dict[str, Any]] = {}
         self._saving: set[asyncio.Task[tuple[Message, int]]] = set()
 
     def persona_of(self, conversation: Conversation) -> Persona:
@@ -68,14 +69,14 @@ class Assistant:
         run one after the other. None begins a new branch from the root. Setting `stop` ends the reply with a
         `Finished`; closing the generator or cancelling its task ends it without an event.
         """
-        turn = _Turn()
+        began = time.monotonic()
         async with self._lock(conversation):
             try:
-                conversation, message = await asyncio.to_thread(self._take, conversation, person, text, parent_id)
+                asked = await asyncio.to_thread(self._take, conversation, person, text, parent_id)
             except Exception as error:
                 yield _failed(error)
                 return
-            async with aclosing(self._reply(turn, conversation, person, message, stop)) as events:
+            async with aclosing(self._reply(_Turn(began), asked, stop)) as events:
                 async for event in events:
                     yield event
 
@@ -83,64 +84,60 @@ class Assistant:
         self, conversation: Conversation, person: Person, user_message_id: int, *, stop: asyncio.Event | None = None
     ) -> AsyncGenerator[Event]:
         """A reply to a message of the person's that is stored, beside those it has: a retry, or after a crash."""
-        turn = _Turn()
+        began = time.monotonic()
         async with self._lock(conversation):
             try:
-                conversation, message = await asyncio.to_thread(self._find, conversation, person, user_message_id)
+                asked = await asyncio.to_thread(self._find, conversation, person, user_message_id)
             except Exception as error:
                 yield _failed(error)
                 return
-            async with aclosing(self._reply(turn, conversation, person, message, stop)) as events:
+            async with aclosing(self._reply(_Turn(began), asked, stop)) as events:
                 async for event in events:
                     yield event
 
-    # Each of these blocks, and does all that is due at its moment: beside a model that takes every core, it is the
-    # changes from thread to thread that a person waits for.
+    # These two block, and do at one go all that the store is needed for before the engine is asked: beside a model that
+    # takes every core, it is each change from thread to thread that a person waits for.
 
     def _take(
         self, conversation: Conversation, person: Person, text: str, parent_id: int | Literal["head"] | None
-    ) -> tuple[Conversation, Message]:
+    ) -> _Asked:
         conversation = conversations.get(self.store, _id(conversation), _id(person))
         parent = conversation.head_id if parent_id == "head" else parent_id
-        return conversation, conversations.add_user(self.store, _id(conversation), parent, text)
+        message = conversations.add_user(self.store, _id(conversation), parent, text)
+        return self._asked(conversation, person, message)
 
-    def _find(self, conversation: Conversation, person: Person, message_id: int) -> tuple[Conversation, Message]:
+    def _find(self, conversation: Conversation, person: Person, message_id: int) -> _Asked:
         conversation = conversations.get(self.store, _id(conversation), _id(person))
-        return conversation, conversations.message(self.store, message_id, _id(person))
+        return self._asked(conversation, person, conversations.message(self.store, message_id, _id(person)))
 
-    def _look_up(
-        self, wanted: str, message: Message, model_folder: Path | None
-    ) -> tuple[str, list[Message], dict[str, Any]]:
-        """The adapter that `wanted` means now, the history before `message`, the model's own sampling."""
+    def _asked(self, conversation: Conversation, person: Person, message: Message) -> _Asked:
         before = message.parent_id
         history = [] if before is None else conversations.path(self.store, before, prompts=False)
-        return adapters.resolve(self.store, wanted), history, sampling_defaults(model_folder)
+        persona = self.persona_of(conversation)
+        adapter = adapters.resolve(self.store, conversation.adapter or persona.adapter)
+        return _Asked(conversation, person, message, history, persona, adapter)
 
     def _lock(self, conversation: Conversation) -> asyncio.Lock:
         return self._under_way.setdefault(_id(conversation), asyncio.Lock())
 
-    async def _reply(
-        self, turn: _Turn, conversation: Conversation, person: Person, message: Message, stop: asyncio.Event | None
-    ) -> AsyncGenerator[Event]:
+    async def _reply(self, turn: _Turn, asked: _Asked, stop: asyncio.Event | None) -> AsyncGenerator[Event]:
         try:
-            async with aclosing(self._generate(turn, conversation, person, message, stop)) as events:
+            async with aclosing(self._generate(turn, asked, stop)) as events:
                 async for event in events:
                     yield event
         except (GeneratorExit, asyncio.CancelledError):
-            await self._keep_what_was_shown(turn, message)
+            await self._keep_what_was_shown(turn, asked.message)
             raise
         except Exception as error:
             turn.error = str(error) or type(error).__name__
-            unsaved = await self._keep_what_was_shown(turn, message)
+            unsaved = await self._keep_what_was_shown(turn, asked.message)
             yield unsaved or _failed(error)
             return
-        yield await self._finish(turn, message)
+        yield await self._finish(turn, asked.message)
 
-    async def _generate(
-        self, turn: _Turn, conversation: Conversation, person: Person, message: Message, stop: asyncio.Event | None
-    ) -> AsyncGenerator[Event]:
+    async def _generate(self, turn: _Turn, asked: _Asked, stop: asyncio.Event | None) -> AsyncGenerator[Event]:
         """Waiting and tokens, noted in `turn` as they are handed out. Ends early when `stop` is set."""
-        async with aclosing(arrivals(self._answer(turn, conversation, person, message), stop)) as items:
+        async with aclosing(arrivals(self._answer(turn, asked), stop)) as items:
             async for at, item in items:
                 if isinstance(item, Delta):
                     turn.take(item.text, at)
@@ -150,41 +147,40 @@ class Assistant:
                 else:
                     yield Waiting(item.phase, max(0.0, time.time() - item.since), item.detail)
 
-    async def _answer(
-        self, turn: _Turn, conversation: Conversation, person: Person, message: Message
-    ) -> AsyncGenerator[State | Delta | Done]:
+    async def _answer(self, turn: _Turn, asked: _Asked) -> AsyncGenerator[State | Delta | Done]:
         async with aclosing(self.client.ready()) as states:
             async for state in states:
                 yield state
-        await self._prepare(turn, await self.client.address(), conversation, person, message)
-        request = ChatRequest(turn.prompt.messages, turn.sampling, person=str(person.id), adapter=turn.adapter)
+        await self._prepare(turn, await self.client.address(), asked)
+        request = ChatRequest(turn.prompt.messages, turn.sampling, person=str(asked.person.id), adapter=turn.adapter)
         async with aclosing(self.client.stream(request)) as items:
             async for item in items:
                 yield item
 
-    async def _prepare(
-        self, turn: _Turn, address: Address, conversation: Conversation, person: Person, message: Message
-    ) -> None:
-        """Fill in what the engine is asked. Raises PromptTooLong, UnknownModel, StoreError."""
-        persona = self.persona_of(conversation)
-        wanted = conversation.adapter or persona.adapter
-        turn.model = address.model
-        turn.adapter, history, advised = await asyncio.to_thread(self._look_up, wanted, message, address.model_folder)
-        length = address.max_model_len
+    async def _prepare(self, turn: _Turn, address: Address, asked: _Asked) -> None:
+        """Fill in what the engine is asked. Raises PromptTooLong."""
+        persona, history, length = asked.persona, asked.history, address.max_model_len
         reserve = min(self.settings.assistant.reply_reserve_tokens, persona.sampling.max_tokens, length // 2)
+        turn.model, turn.adapter = address.model, asked.adapter
         turn.prompt = await prompts.build(
             persona,
-            prompts.variables(conversation.created_at, person.name, self._language(person)),
+            prompts.variables(asked.conversation.created_at, asked.person.name, self._language(asked.person)),
             history,
-            message.sent or message.content,
+            asked.message.sent or asked.message.content,
             budget=length - reserve,
             count=self.client.count,
             window_start_id=next(
                 (each.window_start_id for each in reversed(history) if each.role == "assistant"), None
             ),
         )
-        turn.sampling = advised | persona.sampling.model_dump(exclude_none=True)
+        turn.sampling = self._advised(address.model_folder) | persona.sampling.model_dump(exclude_none=True)
         turn.sampling["max_tokens"] = min(persona.sampling.max_tokens, length - turn.prompt.prompt_tokens)
+
+    def _advised(self, model_folder: Path | None) -> dict[str, Any]:
+        """The model's own sampling. Its folder does not change while it is served, so it is read once."""
+        if model_folder not in self._advice:
+            self._advice[model_folder] = sampling_defaults(model_folder)
+        return self._advice[model_folder]
 
     def _language(self, person: Person) -> str:
         language = self.settings.assistant.language
@@ -222,11 +218,23 @@ class Assistant:
         return await asyncio.shield(saving)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A person's stored message and all that its reply needs from the store."""
+
+    conversation: Conversation
+    person: Person
+    message: Message
+    history: list[Message]  # root to the message's parent
+    persona: Persona
+    adapter: str  # name@version, "" for the base model
+
+
 @dataclass
 class _Turn:
     """What is known of a turn so far; at its end, everything that is logged."""
 
-    began: float = field(default_factory=time.monotonic)
+    began: float  # time.monotonic()
     prompt: prompts.Prompt = NOTHING_SENT
     model: str = ""
     adapter: str = ""

@@ -161,7 +161,8 @@ class RemoteEngine:
 
 
 def _failure(state: State) -> EngineFailed:
-    return EngineFailed(f"The engine failed: {state.detail}.", state.log_tail)
+    more = " `familiar status` shows the end of its log." if state.log_tail else ""
+    return EngineFailed(f"The engine failed: {state.detail}.{more}", state.log_tail)
 
 
 def _as_environment(settings: Settings) -> dict[str, str]:

@@ -69,6 +69,7 @@ def _environment(settings: Engine, hardware: Hardware, api_key: str, lora: bool,
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",  # torch reads its templates in the locale's encoding, and they hold more than ASCII
     }
     environment.pop("VLLM_SERVER_DEV_MODE", None)
     if lora:
