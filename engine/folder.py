@@ -4,6 +4,7 @@
     var/engine/state.json    the State, replaced whole at every change; readable by its owner only: the API key is in it
     var/engine/group         vLLM's process group, so that a later supervisor can end one that was left behind
     var/engine/used          touched whenever somebody wants the engine
+    var/engine/stopped       touched whenever somebody wants it ended
     var/log/vllm.log         what vLLM says; the one before is vllm.log.1
 
 A file lock rather than a pid: the kernel lets go of it however its holder ends, and no other process can be taken
@@ -94,6 +95,17 @@ class EngineFolder:
         with suppress(FileNotFoundError):
             return (self.folder / "used").stat().st_mtime
         return 0.0
+
+    def note_stop(self) -> None:
+        """Somebody wants the engine ended, now."""
+        if self.folder.exists():
+            (self.folder / "stopped").touch()
+
+    def stopped_since(self, moment: float) -> bool:
+        """Was it told to end after this unix time?"""
+        with suppress(FileNotFoundError):
+            return (self.folder / "stopped").stat().st_mtime > moment
+        return False
 
     def record_group(self, group: int) -> None:
         (self.folder / "group").write_text(f"{group} {psutil.Process(group).create_time()}")

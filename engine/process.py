@@ -73,6 +73,7 @@ class LocalEngine:
 
     async def stop(self) -> bool:
         """End it, replies under way included. False if it was not running."""
+        self.files.note_stop()  # for a supervisor that is just starting and has no lock yet
         supervisor = self.files.supervisor()
         if supervisor is None:
             self.files.end_recorded_group()

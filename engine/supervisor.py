@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import psutil
 
 from engine import hardware, models, probe, vllm
 from engine.adapters import Adapters
@@ -339,6 +340,9 @@ def main() -> int:
         time.sleep(0.1)
     if held is None:
         log.info("another supervisor is there already")
+        return 0
+    if files.stopped_since(psutil.Process().create_time()):
+        log.info("stopped before it began")
         return 0
     supervisor = Supervisor(settings)
     return asyncio.run(supervisor.run())

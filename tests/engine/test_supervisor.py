@@ -51,8 +51,9 @@ async def engine_with(tmp_path: Path) -> AsyncIterator[Callable[..., FastEngine]
     yield make
     for engine in engines:
         await engine.stop()
+    for engine in engines:
         for process in engine.started:
-            process.wait(timeout=30)
+            await asyncio.to_thread(process.wait, 30)
 
 
 async def ready(engine: LocalEngine) -> State:
@@ -220,3 +221,14 @@ async def test_renew_starts_vllm_anew_under_the_same_supervisor(engine_with: Cal
     assert after.address != before.address
     assert engine.files.supervisor() == supervisor
     assert after.restarts == 0  # it was asked for
+
+
+async def test_a_supervisor_that_was_slow_to_start_does_not_undo_a_stop(engine_with: Callable[..., FastEngine]) -> None:
+    engine = engine_with()
+    slow = engine._start_supervisor()
+    os.kill(slow.pid, signal.SIGSTOP)  # in the middle of its imports
+    assert not await engine.stop()
+    os.kill(slow.pid, signal.SIGCONT)
+    assert await asyncio.to_thread(slow.wait, 30) == 0
+    assert engine.state().phase == "stopped"
+    assert not engine.files.log.exists()
