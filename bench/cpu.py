@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import time
 
@@ -54,12 +55,36 @@ def memory_gib(bench: Bench) -> float:
     return sum(process.memory_info().rss for process in family) / 2**30
 
 
+def start_up(bench: Bench) -> str:
+    """What the start's time went into, by the marks in vLLM's log (whole seconds)."""
+    marks = {
+        "API process imports": "non-default args",
+        "core process imports": "Initializing a V1 LLM engine",
+        "weights": "Loading weights took",
+        "cache and warm-up": "init engine",
+        "routes": "Starting vLLM server",
+    }
+    log = bench.engine.files.log.read_text(errors="replace")
+    group = int((bench.engine.files.folder / "group").read_text().split()[0])
+    told, before = [], psutil.Process(group).create_time()
+    for name, mark in marks.items():
+        found = re.search(rf"(\d\d-\d\d \d\d:\d\d:\d\d)[^\n]*{re.escape(mark)}", log)
+        if found is None:
+            continue
+        at = time.mktime(time.strptime(f"{time.localtime().tm_year}-{found[1]}", "%Y-%m-%d %H:%M:%S"))
+        told.append(f"{name} {at - before:.0f} s")
+        before = at
+    return ", ".join(told)
+
+
 async def measure(environment: dict[str, str], engine: dict[str, object]) -> tuple[float, float, float, float, float]:
     """(seconds to start, one stream, sixteen streams, one stream beside a busy process, memory in GiB)."""
     before = dict(os.environ)
     os.environ.update(environment)
     try:
         async with running((PERSONA,), **engine) as bench:
+            if not environment and engine == {"lora": "off"}:
+                print(f"Start of the default: {start_up(bench)}.\n")
             await tokens_per_s(bench, 1, 16)
             alone = max([await tokens_per_s(bench, 1, 96) for _ in range(2)])
             many = await tokens_per_s(bench, 16, 96)
@@ -77,11 +102,14 @@ async def measure(environment: dict[str, str], engine: dict[str, object]) -> tup
 
 async def main(names: list[str]) -> None:
     heading("Settings of the CPU build")
-    print(f"{'setting':26}  start    1 stream       16 streams     1 beside a busy process  memory  (tokens/s, ratio)")
     base: tuple[float, ...] | None = None
     for name in names or VARIANTS:
         start_s, *speeds, memory = await measure(*VARIANTS[name])
-        base = base or tuple(speeds)
+        if base is None:
+            base = tuple(speeds)
+            print(
+                f"{'setting':26}  start    1 stream       16 streams     1 beside a busy process  memory  (tokens/s, ratio)"
+            )
         shown = "  ".join(f"{speed:>6.1f} ({speed / basic:.2f})" for speed, basic in zip(speeds, base, strict=True))
         print(f"{name:26}  {start_s:>3.0f} s  {shown}           {memory:>4.1f} GiB", flush=True)
 

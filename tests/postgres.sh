@@ -34,7 +34,7 @@ fi
 folder=$(mktemp -d -t familiar-pg.XXXXXX)
 stop() {
     if [ -f "$folder/data/postmaster.pid" ]; then
-        "${as_server[@]}" "$binaries/pg_ctl" stop --pgdata "$folder/data" --mode immediate --silent || true
+        (cd "$folder" && "${as_server[@]}" "$binaries/pg_ctl" stop --pgdata "$folder/data" --mode immediate --silent) || true
     fi
     rm -rf "$folder"
 }

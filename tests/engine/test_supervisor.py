@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,3 +233,12 @@ async def test_a_supervisor_that_was_slow_to_start_does_not_undo_a_stop(engine_w
     assert await asyncio.to_thread(slow.wait, 30) == 0
     assert engine.state().phase == "stopped"
     assert not engine.files.log.exists()
+
+
+async def test_an_engine_whose_data_folder_is_deleted_ends(engine_with: Callable[..., FastEngine]) -> None:
+    engine = engine_with()
+    await ready(engine)
+    group = group_of(engine)
+    await asyncio.to_thread(shutil.rmtree, engine.files.data)
+    await asyncio.to_thread(engine.started[0].wait, 30)
+    assert members(group) == []
