@@ -107,9 +107,8 @@ async def main(names: list[str]) -> None:
         start_s, *speeds, memory = await measure(*VARIANTS[name])
         if base is None:
             base = tuple(speeds)
-            print(
-                f"{'setting':26}  start    1 stream       16 streams     1 beside a busy process  memory  (tokens/s, ratio)"
-            )
+            print("Speeds in tokens/s, and to the first row's.\n")
+            print(f"{'setting':26}  start    1 stream       16 streams     1 beside a busy process  memory")
         shown = "  ".join(f"{speed:>6.1f} ({speed / basic:.2f})" for speed, basic in zip(speeds, base, strict=True))
         print(f"{name:26}  {start_s:>3.0f} s  {shown}           {memory:>4.1f} GiB", flush=True)
 

@@ -44,6 +44,7 @@ class Reply:
 class Round:
     tokens_per_s: float
     ttft_s: float  # median
+    cpu_s_per_token: float  # of this process, the client's side
 
 
 Ask = Callable[[int], Awaitable[Reply]]
@@ -114,10 +115,11 @@ async def one_round(ask: Ask, numbers: range, concurrency: int) -> Round:
         for number in left:
             replies.append(await ask(number))
 
-    begun = time.monotonic()
+    begun, cpu_s = time.monotonic(), time.process_time()
     await asyncio.gather(*(person() for _ in range(concurrency)))
-    seconds = time.monotonic() - begun
-    return Round(sum(reply.tokens for reply in replies) / seconds, median([reply.ttft_s for reply in replies]))
+    seconds, cpu_s = time.monotonic() - begun, time.process_time() - cpu_s
+    tokens = sum(reply.tokens for reply in replies)
+    return Round(tokens / seconds, median([reply.ttft_s for reply in replies]), cpu_s / tokens)
 
 
 async def main(rounds: int) -> None:
@@ -127,7 +129,7 @@ async def main(rounds: int) -> None:
         number = 1
         for ask in ways.values():
             await one_round(ask, range(number, number := number + 4), 4)  # warm
-        print("concurrency  way               tokens/s  ratio   TTFT     added")
+        print("concurrency  way               tokens/s  ratio   TTFT     added  CPU/token")
         for concurrency, requests in REQUESTS.items():
             results: dict[str, list[Round]] = {name: [] for name in ways}
             for turn in range(rounds):
@@ -140,8 +142,10 @@ async def main(rounds: int) -> None:
                 ratio = speed / (sum(each.tokens_per_s for each in base) / rounds)
                 ttft_ms = 1000 * sum(each.ttft_s for each in measured) / rounds
                 added_ms = ttft_ms - 1000 * sum(each.ttft_s for each in base) / rounds
+                cpu_us = 1e6 * sum(each.cpu_s_per_token for each in measured) / rounds
                 print(
                     f"{concurrency:>11}  {name:16} {speed:>9.1f}  {ratio:>5.3f} {ttft_ms:>5.0f} ms {added_ms:>+5.1f} ms"
+                    f"  {cpu_us:>5.0f} µs"
                 )
         print("\nAim: ratio at least 0.97, added at most 10 ms.")
 

@@ -14,33 +14,43 @@ Item = TypeVar("Item")
 async def arrivals(source: AsyncGenerator[Item], stop: asyncio.Event | None) -> AsyncGenerator[tuple[float, Item]]:
     """Each item of `source` with the time.monotonic() of its arrival, until the source ends or `stop` is set.
 
-    The source is read in a task of its own: a reader that is slow to show an item does not delay the next one, and
-    stopping reaches into whatever the source is waiting for. Items that were not handed out by then are dropped. When
-    this generator is left, in whichever way, the source has been closed.
+    Stopping reaches into whatever the source is waiting for, by a time limit that comes due at that moment. When this
+    generator is left, in whichever way, the source has been closed. There is no task between source and reader, since
+    a change of task for every token is what several replies at once would pay for.
     """
-    stop = stop or asyncio.Event()
-    items: asyncio.Queue[tuple[float, Item] | None] = asyncio.Queue()  # None: there is no more
-
-    async def read() -> None:
+    async with aclosing(source):
+        if stop is None:
+            async for item in source:
+                yield time.monotonic(), item
+            return
+        wait = _Wait()
+        watching = asyncio.create_task(_end_on(stop, wait))
         try:
-            async with aclosing(source):
-                async for item in source:
-                    items.put_nowait((time.monotonic(), item))
+            while not stop.is_set():
+                try:
+                    async with asyncio.timeout(None) as wait.limit:
+                        item = await anext(source)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    if stop.is_set():
+                        return
+                    raise
+                finally:
+                    wait.limit = None
+                yield time.monotonic(), item
         finally:
-            items.put_nowait(None)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
-    async def watch() -> None:
-        await stop.wait()
-        items.put_nowait(None)
 
-    reading = asyncio.create_task(read())
-    watching = asyncio.create_task(watch())
-    try:
-        while (arrived := await items.get()) is not None and not stop.is_set():
-            yield arrived
-        if not stop.is_set():
-            await reading  # raises what the source raised
-    finally:
-        reading.cancel()
-        watching.cancel()
-        await asyncio.gather(reading, watching, return_exceptions=True)
+class _Wait:
+    """The wait for the next item, while there is one."""
+
+    limit: asyncio.Timeout | None = None
+
+
+async def _end_on(stop: asyncio.Event, wait: _Wait) -> None:
+    await stop.wait()
+    if wait.limit is not None:
+        wait.limit.reschedule(asyncio.get_running_loop().time())
