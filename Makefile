@@ -72,7 +72,7 @@ $(UV):
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv==$(UV_VERSION)' \
 	|| { echo 'Could not install uv into $(VENV). Is the network up? Run the same command again to go on from here.'; exit 1; }
 
-# --no-deps: the list is complete. --compile-bytecode: vLLM's 10,000 modules then load 2.7 times as fast at every start.
+# --no-deps: the list is complete. --compile-bytecode: most of the engine's start is imports (docs/tuning.md).
 INSTALL = $(UV) pip install --python $(BIN)/python --no-deps --compile-bytecode
 $(READY): $(LIST) pyproject.toml | $(UV)
 	@echo '· installing the packages of $(LIST) (3 GB on disk; a few minutes on a slow network)'

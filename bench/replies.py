@@ -27,7 +27,7 @@ SAMPLINGS: dict[str, dict[str, float]] = {
     "greedy": {"temperature": 0.0, "repetition_penalty": 1.0},
     "0.2": {"temperature": 0.2, "top_p": 0.9, "repetition_penalty": 1.0},
     "0.3, penalty 1.05": {"temperature": 0.3, "top_p": 0.9, "repetition_penalty": 1.05},
-    "0.2, penalty 1.1": {"temperature": 0.2, "top_p": 0.9, "repetition_penalty": 1.1},
+    "0.3, penalty 1.1": {"temperature": 0.3, "top_p": 0.9, "repetition_penalty": 1.1},
     "0.5, penalty 1.1": {"temperature": 0.5, "top_p": 0.9, "repetition_penalty": 1.1},
     "0.8": {"temperature": 0.8, "top_p": 0.95, "repetition_penalty": 1.0},
 }
