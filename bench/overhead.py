@@ -91,10 +91,11 @@ async def straight(bench: Bench, session: aiohttp.ClientSession) -> Ask:
 
 
 async def through_assistant(bench: Bench) -> Ask:
-    """As a channel does it: a person, a conversation, a turn, rendered to nothing."""
+    """As a channel does it: people who stay, each question in a new conversation, the reply rendered to nothing."""
+    idle: list[Chat] = []
 
     async def ask(number: int) -> Reply:
-        chat = await Chat.open(bench.assistant, channel="bench", external_id=str(number))
+        chat = idle.pop() if idle else await Chat.open(bench.assistant, channel="bench", external_id=str(number))
         await chat.new(persona=persona_of(number).name)
         begun, ttft_s, end = time.monotonic(), 0.0, None
         async for event in chat.send(question(number)):
@@ -102,6 +103,7 @@ async def through_assistant(bench: Bench) -> Ask:
                 ttft_s = time.monotonic() - begun
             end = event
         assert isinstance(end, Finished), end
+        idle.append(chat)
         return Reply(ttft_s, end.completion_tokens)
 
     return ask

@@ -210,7 +210,7 @@ class Assistant:
 
         def save() -> tuple[Message, int]:
             saved = conversations.add_reply(self.store, reply)
-            return saved, len(conversations.siblings(self.store, _id(saved)))
+            return saved, conversations.count_replies(self.store, saved.parent_id or 0)
 
         saving = asyncio.create_task(asyncio.to_thread(save))
         self._saving.add(saving)

@@ -124,6 +124,14 @@ def siblings(store: Store, message_id: int) -> list[Message]:
         return list(session.exec(same_parent.order_by(col(Message.id))))
 
 
+def count_replies(store: Store, message_id: int) -> int:
+    """How many replies a message has; 0 also for one that is not there."""
+    with store.reading() as session:
+        return session.exec(
+            select(func.count()).where(Message.parent_id == message_id, Message.role == "assistant")
+        ).one()
+
+
 def add_user(store: Store, conversation_id: int, parent_id: int | None, content: str, sent: str = "") -> Message:
     """Add what a person wrote, after `parent_id` (None: at a beginning), and continue from it.
 

@@ -70,7 +70,7 @@ async def test_a_stopped_reply_is_aborted_in_the_engine_and_kept(
         if isinstance(event, Token):
             shown += event.text
             if len(shown) > 40:
-                assert (await client.metrics())["vllm:num_requests_running"] == 1
+                assert (await client.metrics())["vllm:num_requests_running"] >= 1
                 stop.set()
         end = event
     assert isinstance(end, Finished)
@@ -78,7 +78,10 @@ async def test_a_stopped_reply_is_aborted_in_the_engine_and_kept(
     await until_idle(client)
     generated = (await client.metrics())["vllm:generation_tokens_total"]
     await asyncio.sleep(1.5)
-    assert (await client.metrics())["vllm:generation_tokens_total"] == generated  # not one token more
+    after = await client.metrics()
+    # Nothing runs on; the supervisor may have asked for the one token of its probe meanwhile.
+    assert after["vllm:generation_tokens_total"] <= generated + 1
+    assert after["vllm:num_requests_running"] == 0
     logged = conversations.message(store, end.message_id, chat.person.id or 0)
     assert logged.content.startswith(shown)
     assert logged.finish == "stopped"
