@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -473,9 +473,8 @@ def _err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def main() -> Awaitable[None] | None:
+def main() -> None:
     app()
-    return None
 
 
 if __name__ == "__main__":

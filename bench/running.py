@@ -16,7 +16,7 @@ from engine import hardware, models
 from engine.client import EngineClient
 from engine.process import LocalEngine
 from engine.state import Address
-from settings import REPOSITORY, Data, Engine, Persona, Settings, load
+from settings import Data, Persona, Settings, load
 from store.session import Store
 
 
@@ -43,7 +43,7 @@ async def running(personas: tuple[Persona, ...], **engine: object) -> AsyncItera
             data=Data(folder=Path(folder)),
             engine=configured.engine.model_copy(update={"keep_alive_minutes": 0, **engine}),
             persona=personas,
-        ).model_copy()
+        )
         local = LocalEngine(settings)
         begun = time.monotonic()
         try:
@@ -76,6 +76,3 @@ def median(values: list[float]) -> float:
 def percentile(values: list[float], share: float) -> float:
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else float("nan")
-
-
-__all__ = ["REPOSITORY", "Bench", "Engine", "heading", "median", "percentile", "running"]

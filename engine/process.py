@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -176,10 +177,4 @@ def _as_environment(settings: Settings) -> dict[str, str]:
         "FAMILIAR_DATA__FOLDER": str(settings.data.folder),
         "FAMILIAR_DATA__DATABASE": settings.data.database.get_secret_value(),
     }
-    return {key: value if isinstance(value, str) else _json(value) for key, value in {**engine, **data}.items()}
-
-
-def _json(value: object) -> str:
-    import json
-
-    return json.dumps(value)
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in {**engine, **data}.items()}
