@@ -52,6 +52,8 @@ def test_a_regenerated_reply_is_a_sibling_and_both_are_kept(
     first, second = answer(question, "first"), answer(question, "second")
     assert texts(conversations.siblings(store, first.id)) == ["first", "second"]
     assert texts(conversations.siblings(store, second.id)) == ["first", "second"]
+    assert conversations.count_replies(store, question.id) == 2
+    assert conversations.count_replies(store, first.id) == 0
     assert head_of(store, talk) == second.id
     assert texts(conversations.path(store, first.id)) == ["tell me", "first"]
     assert texts(conversations.path(store, second.id)) == ["tell me", "second"]
