@@ -18,11 +18,12 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
 
 REPOSITORY = Path(__file__).resolve().parent
+TOKEN_VARIABLE = "FAMILIAR_TELEGRAM_TOKEN"
 
 
 class SettingsError(Exception):
@@ -108,6 +109,62 @@ class Learning(Section):
     consent: Literal["ask", "all", "none"] = "ask"
 
 
+class Access(Section):
+    """Who may talk on channels that anybody can reach, and how much. The terminal is the operator's own."""
+
+    mode: Literal["open", "allowlist", "pairing"] = "pairing"
+    allow: tuple[str, ...] = ()  # a channel's own ids, e.g. "telegram:123456789"
+    admins: tuple[str, ...] = ()
+    messages_per_minute: Annotated[int, Field(ge=0)] = 20  # 0: as many as they like
+    tokens_per_day: Annotated[int, Field(ge=0)] = 0  # 0: as many as they like
+
+    @field_validator("allow", "admins")
+    @classmethod
+    def _name_their_channel(cls, identities: tuple[str, ...]) -> tuple[str, ...]:
+        for identity in identities:
+            channel, _, external_id = identity.partition(":")
+            if not channel or not external_id:
+                raise ValueError(f"{identity!r} is not of the form channel:id, e.g. telegram:123456789")
+        return identities
+
+
+class Telegram(Section):
+    token: SecretStr = SecretStr("")  # from FAMILIAR_TELEGRAM_TOKEN or token_file, never from config.toml
+    token_file: str = ""
+    api_url: Annotated[str, Field(pattern=r"^https?://")] = "https://api.telegram.org"
+    updates: Literal["polling", "webhook"] = "polling"
+    poll_timeout_s: Annotated[int, Field(ge=0, le=50)] = 25
+    stalled_after_s: Annotated[float, Field(gt=0)] = 90
+    webhook_url: str = ""
+    webhook_listen: str = "127.0.0.1"
+    webhook_port: Annotated[int, Field(ge=0, le=65535)] = 8443
+    webhook_secret: SecretStr = SecretStr("")
+    streaming: Literal["auto", "edits"] = "auto"
+    draft_interval_s: Annotated[float, Field(gt=0)] = 0.7
+    edit_interval_s: Annotated[float, Field(gt=0)] = 1.5
+    join_wait_s: Annotated[float, Field(ge=0)] = 0.3
+    join_wait_long_s: Annotated[float, Field(ge=0)] = 1.5
+    group_context: Annotated[int, Field(ge=0, le=50)] = 0
+    shutdown_grace_s: Annotated[float, Field(ge=0)] = 20
+
+
+class Media(Section):
+    """Models that turn photos and voice into text, by OpenAI-compatible URLs. "" is not enabled."""
+
+    vision_url: str = ""
+    vision_model: str = ""
+    vision_api_key: SecretStr = SecretStr("")
+    transcription_url: str = ""
+    transcription_model: str = "whisper-1"
+    transcription_api_key: SecretStr = SecretStr("")
+
+
+class Telemetry(Section):
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+
 DEFAULT_PERSONA = Persona(
     name="familiar",
     title="Familiar",
@@ -126,6 +183,10 @@ class Settings(BaseSettings):
     engine: Engine = Engine()
     assistant: Assistant = Assistant()
     learning: Learning = Learning()
+    access: Access = Access()
+    telegram: Telegram = Telegram()
+    media: Media = Media()
+    telemetry: Telemetry = Telemetry()
     persona: Annotated[tuple[Persona, ...], Field(min_length=1)] = (DEFAULT_PERSONA,)
 
     @classmethod
@@ -150,6 +211,12 @@ class Settings(BaseSettings):
             raise ValueError("assistant.reply_reserve_tokens: must be less than engine.max_model_len")
         return self
 
+    @model_validator(mode="after")
+    def _webhook_has_an_address(self) -> Settings:
+        if self.telegram.updates == "webhook" and not self.telegram.webhook_url.startswith(("https://", "http://")):
+            raise ValueError('telegram.webhook_url: updates = "webhook" needs the https:// address Telegram calls')
+        return self
+
     def persona_named(self, name: str) -> Persona | None:
         return next((persona for persona in self.persona if persona.name == name), None)
 
@@ -166,6 +233,7 @@ def load(file: Path | None = None) -> Settings:
     file = config_file(file)
     written = _read(file)
     _refuse_unknown_variables()
+    _refuse_written_token(written, file)
     try:
         settings = Settings(**written)
     except ValidationError as error:
@@ -173,7 +241,13 @@ def load(file: Path | None = None) -> Settings:
     except UnreadableVariable as error:
         raise SettingsError(f"{error}: the variable's value is not the JSON that this setting needs") from None
     folder = (file.parent / settings.data.folder.expanduser()).resolve()
-    return settings.model_copy(update={"data": settings.data.model_copy(update={"folder": folder})})
+    token = _telegram_token(settings.telegram, file)
+    return settings.model_copy(
+        update={
+            "data": settings.data.model_copy(update={"folder": folder}),
+            "telegram": settings.telegram.model_copy(update={"token": token}),
+        }
+    )
 
 
 def config_file(file: Path | None = None) -> Path:
@@ -220,6 +294,29 @@ def _refuse_unknown_variables() -> None:
             raise SettingsError(f"{variable}: there is no section {section!r}; there are {known}")
 
 
+def _refuse_written_token(written: dict[str, Any], file: Path) -> None:
+    """config.toml is shown, copied and committed; who has the token is the bot."""
+    if "token" in written.get("telegram", {}):
+        raise SettingsError(
+            f"telegram.token must not stand in {file.name}. Put it into the environment as {TOKEN_VARIABLE}, or into a "
+            "file of its own that telegram.token_file names."
+        )
+
+
+def _telegram_token(telegram: Telegram, file: Path) -> SecretStr:
+    """The bot's token: FAMILIAR_TELEGRAM_TOKEN, else what token_file holds; "" when there is neither."""
+    if given := os.environ.get(TOKEN_VARIABLE, "").strip():
+        return SecretStr(given)
+    if telegram.token.get_secret_value() or not telegram.token_file:
+        return telegram.token
+    place = file.parent / Path(telegram.token_file).expanduser()
+    try:
+        return SecretStr(place.read_text(encoding="utf-8").strip())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise SettingsError(f"telegram.token_file: {place} cannot be read: {reason}") from None
+
+
 def _explain(error: ValidationError, file: Path) -> str:
     """One line a fault: the key, what is wrong with it, and where it was given."""
     lines = []
@@ -250,7 +347,7 @@ def _nearest(section: str, rest: list[str]) -> str:
 
 
 def _is_secret(key: str) -> bool:
-    return key.rpartition(".")[2] in {"api_key", "database"}
+    return key.rpartition(".")[2].endswith(("api_key", "database", "token", "secret"))
 
 
 def _given(fault: Any) -> str:

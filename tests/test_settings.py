@@ -31,7 +31,7 @@ def test_config_toml_holds_every_setting_with_its_default() -> None:
     for name, section in Settings():
         if not isinstance(section, Section):
             continue
-        assert set(written[name]) == set(type(section).model_fields), name
+        assert set(written[name]) == set(type(section).model_fields) - {"token"}, name
     shipped, default = load(), Settings()
     assert shipped.engine == default.engine
     assert shipped.assistant == default.assistant
@@ -138,6 +138,41 @@ def test_secrets_are_printed_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("FAMILIAR_ENGINE__API_KEY", '["sesame"')
     shown = str(origins(load()))
     assert "sesame" not in shown
+
+
+def test_the_bots_token_comes_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FAMILIAR_TELEGRAM_TOKEN", raising=False)
+    assert load(config(tmp_path, "")).telegram.token.get_secret_value() == ""
+    file = config(tmp_path, '[telegram]\ntoken_file = "secret/token"\n')
+    with pytest.raises(SettingsError, match="token_file.*No such file"):
+        load(file)
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "token").write_text(" 123:from-the-file \n")
+    assert load(file).telegram.token.get_secret_value() == "123:from-the-file"
+    monkeypatch.setenv("FAMILIAR_TELEGRAM_TOKEN", "123:from-the-environment")
+    settings = load(file)
+    assert settings.telegram.token.get_secret_value() == "123:from-the-environment"
+    assert "123:" not in repr(settings) + str(origins(settings, file))
+
+
+def test_a_token_in_config_toml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="FAMILIAR_TELEGRAM_TOKEN") as error:
+        load(config(tmp_path, '[telegram]\ntoken = "123:abc"\n'))
+    assert "123:abc" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[access]\nallow = ['12345']\n", "channel:id"),
+        ("[access]\nmode = 'closed'\n", "'pairing'"),
+        ("[telegram]\nupdates = 'webhook'\n", "webhook_url"),
+        ("[telegram]\napi_url = 'api.telegram.org'\n", "telegram.api_url"),
+    ],
+)
+def test_a_mistake_about_telegram_is_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        load(config(tmp_path, text))
 
 
 def test_settings_stand_on_the_ground() -> None:
