@@ -16,7 +16,7 @@ UV := $(BIN)/uv
 LIST := requirements/$(PROFILE).txt
 READY := $(VENV)/.ready-$(PROFILE)
 
-.PHONY: help setup chat serve stop test test-fast lint format lock bench clean
+.PHONY: help setup chat telegram serve stop test test-fast lint format lock bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -26,6 +26,9 @@ setup: $(READY) ## install packages and the bundled model, once
 
 chat: $(READY) ## talk to the assistant in this terminal
 	@$(BIN)/familiar chat
+
+telegram: $(READY) ## answer people on Telegram
+	@$(BIN)/familiar telegram
 
 serve: $(READY) ## start the engine and keep it in the foreground's view
 	@$(BIN)/familiar serve

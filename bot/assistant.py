@@ -2,7 +2,8 @@
 
 A channel calls `turn` (or `reply_to`, for another reply to a message that is already stored) and renders the events.
 Whatever way a turn ends, what the person saw is in the log: a stopped, closed or cancelled reply is kept as far as it
-was handed out, and so is one that the engine broke off. Nothing that goes wrong inside a turn is raised; it is told as
+was handed out, and so is one that the engine broke off. The exception is a reply to something in the inbox that is
+cancelled by a shutdown, since the next start replies to that anew. Nothing that goes wrong inside a turn is raised; it is told as
 the last event.
 """
 
@@ -12,7 +13,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,18 @@ from store.tables import Conversation, Message, Person
 log = logging.getLogger("familiar")
 
 NOTHING_SENT = prompts.Prompt((), None, 0)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a channel knows of a message beside its text."""
+
+    context: str = ""  # what the prompt holds before the text, e.g. the message that this one answers in a group
+    quoted: tuple[int, ...] = ()  # persons other than its author whose words are in `context`
+    arrivals: tuple[int, ...] = ()  # the rows of the inbox that it came from; they are told what became of them
+
+
+HERE = Origin()
 
 
 class Assistant:
@@ -62,6 +75,7 @@ class Assistant:
         *,
         parent_id: int | Literal["head"] | None = "head",
         stop: asyncio.Event | None = None,
+        origin: Origin = HERE,
     ) -> AsyncGenerator[Event]:
         """Store `text` as the person's message under `parent_id` and reply to it.
 
@@ -72,7 +86,7 @@ class Assistant:
         began = time.monotonic()
         async with self._lock(conversation):
             try:
-                asked = await asyncio.to_thread(self._take, conversation, person, text, parent_id)
+                asked = await asyncio.to_thread(self._take, conversation, person, text, parent_id, origin)
             except Exception as error:
                 yield _failed(error)
                 return
@@ -81,13 +95,22 @@ class Assistant:
                     yield event
 
     async def reply_to(
-        self, conversation: Conversation, person: Person, user_message_id: int, *, stop: asyncio.Event | None = None
+        self,
+        conversation: Conversation,
+        person: Person,
+        user_message_id: int,
+        *,
+        stop: asyncio.Event | None = None,
+        origin: Origin = HERE,
     ) -> AsyncGenerator[Event]:
-        """A reply to a message of the person's that is stored, beside those it has: a retry, or after a crash."""
+        """A reply to a message of the person's that is stored, beside those it has: a retry, or after a crash.
+
+        Of `origin`, only the arrivals count: the message stands as it was stored.
+        """
         began = time.monotonic()
         async with self._lock(conversation):
             try:
-                asked = await asyncio.to_thread(self._find, conversation, person, user_message_id)
+                asked = await asyncio.to_thread(self._find, conversation, person, user_message_id, origin)
             except Exception as error:
                 yield _failed(error)
                 return
@@ -99,23 +122,31 @@ class Assistant:
     # takes every core, it is each change from thread to thread that a person waits for.
 
     def _take(
-        self, conversation: Conversation, person: Person, text: str, parent_id: int | Literal["head"] | None
+        self,
+        conversation: Conversation,
+        person: Person,
+        text: str,
+        parent_id: int | Literal["head"] | None,
+        origin: Origin,
     ) -> _Asked:
         conversation = conversations.get(self.store, _id(conversation), _id(person))
         parent = conversation.head_id if parent_id == "head" else parent_id
-        message = conversations.add_user(self.store, _id(conversation), parent, text)
-        return self._asked(conversation, person, message)
+        sent = f"{origin.context}\n\n{text}" if origin.context else ""
+        message = conversations.add_user(
+            self.store, _id(conversation), parent, text, sent, quoted=origin.quoted, arrivals=origin.arrivals
+        )
+        return self._asked(conversation, person, message, origin)
 
-    def _find(self, conversation: Conversation, person: Person, message_id: int) -> _Asked:
+    def _find(self, conversation: Conversation, person: Person, message_id: int, origin: Origin) -> _Asked:
         conversation = conversations.get(self.store, _id(conversation), _id(person))
-        return self._asked(conversation, person, conversations.message(self.store, message_id, _id(person)))
+        return self._asked(conversation, person, conversations.message(self.store, message_id, _id(person)), origin)
 
-    def _asked(self, conversation: Conversation, person: Person, message: Message) -> _Asked:
+    def _asked(self, conversation: Conversation, person: Person, message: Message, origin: Origin) -> _Asked:
         before = message.parent_id
         history = [] if before is None else conversations.path(self.store, before, prompts=False)
         persona = self.persona_of(conversation)
         adapter = adapters.resolve(self.store, conversation.adapter or persona.adapter)
-        return _Asked(conversation, person, message, history, persona, adapter)
+        return _Asked(conversation, person, message, history, persona, adapter, origin.arrivals)
 
     def _lock(self, conversation: Conversation) -> asyncio.Lock:
         return self._under_way.setdefault(_id(conversation), asyncio.Lock())
@@ -126,14 +157,15 @@ class Assistant:
                 async for event in events:
                     yield event
         except (GeneratorExit, asyncio.CancelledError):
-            await self._keep_what_was_shown(turn, asked.message)
+            if not asked.arrivals:  # what arrived on a channel that is shut down is replied to anew by the next start
+                await self._keep_what_was_shown(turn, asked.message)
             raise
         except Exception as error:
             turn.error = str(error) or type(error).__name__
             unsaved = await self._keep_what_was_shown(turn, asked.message)
             yield unsaved or _failed(error)
             return
-        yield await self._finish(turn, asked.message)
+        yield await self._finish(turn, asked)
 
     async def _generate(self, turn: _Turn, asked: _Asked, stop: asyncio.Event | None) -> AsyncGenerator[Event]:
         """Waiting and tokens, noted in `turn` as they are handed out. Ends early when `stop` is set."""
@@ -186,14 +218,14 @@ class Assistant:
         language = self.settings.assistant.language
         return person.language or "en" if language == "auto" else language
 
-    async def _finish(self, turn: _Turn, message: Message) -> Finished | Failed:
+    async def _finish(self, turn: _Turn, asked: _Asked) -> Finished | Failed:
         if turn.done is None and not turn.text:
-            return turn.finished(message_id=0, siblings=0)
+            return turn.finished(message_id=0, asked_id=_id(asked.message), siblings=0)
         try:
-            reply, siblings = await self._save(turn.as_reply(message))
+            reply, siblings = await self._save(turn.as_reply(asked.message), asked.arrivals)
         except Exception as error:
             return _not_saved(error)
-        return turn.finished(message_id=_id(reply), siblings=siblings)
+        return turn.finished(message_id=_id(reply), asked_id=_id(asked.message), siblings=siblings)
 
     async def _keep_what_was_shown(self, turn: _Turn, message: Message) -> Failed | None:
         """Log the part of a reply that was handed out before it broke off; says so when it cannot be."""
@@ -205,11 +237,11 @@ class Assistant:
             return _not_saved(error)
         return None
 
-    async def _save(self, reply: Message) -> tuple[Message, int]:
+    async def _save(self, reply: Message, arrivals: Sequence[int] = ()) -> tuple[Message, int]:
         """The logged reply and how many its message has now. Goes on to its end when the caller is cancelled."""
 
         def save() -> tuple[Message, int]:
-            saved = conversations.add_reply(self.store, reply)
+            saved = conversations.add_reply(self.store, reply, arrivals=arrivals)
             return saved, conversations.count_replies(self.store, saved.parent_id or 0)
 
         saving = asyncio.create_task(asyncio.to_thread(save))
@@ -228,6 +260,7 @@ class _Asked:
     history: list[Message]  # root to the message's parent
     persona: Persona
     adapter: str  # name@version, "" for the base model
+    arrivals: tuple[int, ...]
 
 
 @dataclass
@@ -267,10 +300,11 @@ class _Turn:
     def ttft_s(self) -> float:
         return self.first_at - self.began if self.first_at else 0.0
 
-    def finished(self, *, message_id: int, siblings: int) -> Finished:
+    def finished(self, *, message_id: int, asked_id: int, siblings: int) -> Finished:
         after_first_s = self.last_at - self.first_at
         return Finished(
             message_id=message_id,
+            asked_id=asked_id,
             text=self.text,
             finish=self.finish,
             model=self.model,

@@ -14,15 +14,15 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from bot.assistant import Assistant
-from bot.errors import ChatError, kind_of
+from bot.asking import ask
+from bot.assistant import HERE, Assistant, Origin
+from bot.errors import ChatError
 from bot.events import Event
 from bot.texts import Texts, texts_for
 from engine.adapters import resolve
 from settings import Persona
 from store import adapters, conversations, feedback, people
 from store.conversations import Hit, Listed
-from store.errors import StoreError
 from store.people import Forgotten, Stats
 from store.session import Store
 from store.tables import Conversation, Message, Person
@@ -61,7 +61,16 @@ class Chat:
     conversation: Conversation | None  # None until the first message of a new one is sent
     texts: Texts
 
-    def __init__(self, assistant: Assistant, channel: str, external_id: str, person: Person, texts: Texts) -> None:
+    def __init__(
+        self,
+        assistant: Assistant,
+        channel: str,
+        external_id: str,
+        person: Person,
+        texts: Texts,
+        place: str,
+        persona: str,
+    ) -> None:
         self.person = person
         self.conversation = None
         self.texts = texts
@@ -69,8 +78,10 @@ class Chat:
         self._settings = assistant.settings
         self._channel = channel
         self._external_id = external_id
+        self._place = place
+        self._usual_persona = persona
         self._beginning = asyncio.Lock()
-        self._next = Conversation(person_id=0, channel=channel)  # persona and model of the one not yet begun
+        self._next = self._unwritten()  # persona and model of the one not yet begun
 
     @classmethod
     async def open(
@@ -83,46 +94,69 @@ class Chat:
         language: str = "",
         conversation: int | None = None,
         latest: bool = False,
+        place: str = "",
+        persona: str = "",
     ) -> Chat:
-        """The chat of the person with this identity: in `conversation`, in their latest on this channel, or a new one.
+        """The chat of the person with this identity: in `conversation`, in their latest at this place, or a new one.
+
+        `place` is where on the channel: "" is between them and Familiar alone, else e.g. a group. `persona` is the one
+        that new conversations have there.
 
         Familiar's own words are in the operator's language, else the person's, else `language`, else English.
         Raises ChatError when they have no such conversation or the store does not answer.
         """
         language = texts_for(language).language if language else ""
-        person = await _ask(people.person_for, assistant.store, channel, external_id, name, language)
+        person = await ask(people.person_for, assistant.store, channel, external_id, name, language)
         fixed = assistant.settings.assistant.language
         texts = texts_for((person.language or language or "en") if fixed == "auto" else fixed)
-        chat = cls(assistant, channel, external_id, person, texts)
+        chat = cls(assistant, channel, external_id, person, texts, place, persona)
         if conversation is not None:
             await chat.open_conversation(conversation)
         elif latest:
-            chat.conversation = await chat._stored(conversations.latest, await chat._person_id(), channel)
+            chat.conversation = await chat._stored(conversations.latest, await chat._person_id(), channel, place)
         return chat
 
     # The messages
 
-    async def send(self, text: str, stop: asyncio.Event | None = None) -> AsyncGenerator[Event]:
+    async def send(self, text: str, stop: asyncio.Event | None = None, origin: Origin = HERE) -> AsyncGenerator[Event]:
         """Send a message at the end of the branch shown; a conversation that is still new begins with it."""
         text = _checked(text)
         conversation = self.conversation or await self._begin()
-        async with aclosing(self._told(self._assistant.turn(conversation, self.person, text, stop=stop))) as events:
-            async for event in events:
-                yield event
-
-    async def retry(self, stop: asyncio.Event | None = None) -> AsyncGenerator[Event]:
-        """Another reply to the last message, beside the ones it has."""
-        last = await self._last("user", "nothing_to_retry")
-        turn = self._assistant.reply_to(await self._begin(), self.person, _id(last), stop=stop)
+        turn = self._assistant.turn(conversation, self.person, text, stop=stop, origin=origin)
         async with aclosing(self._told(turn)) as events:
             async for event in events:
                 yield event
 
-    async def edit(self, text: str, stop: asyncio.Event | None = None) -> AsyncGenerator[Event]:
-        """Another wording of the last message, beside it, and a reply to that."""
+    async def retry(
+        self, stop: asyncio.Event | None = None, *, message_id: int | None = None, origin: Origin = HERE
+    ) -> AsyncGenerator[Event]:
+        """Another reply to the last message, or to that of `message_id`, beside the ones it has."""
+        if message_id is None:
+            message_id = _id(await self._last("user", "nothing_to_retry"))
+        else:
+            await self._go_to(message_id)
+        turn = self._assistant.reply_to(await self._begin(), self.person, message_id, stop=stop, origin=origin)
+        async with aclosing(self._told(turn)) as events:
+            async for event in events:
+                yield event
+
+    async def edit(
+        self,
+        text: str,
+        stop: asyncio.Event | None = None,
+        *,
+        message_id: int | None = None,
+        origin: Origin = HERE,
+    ) -> AsyncGenerator[Event]:
+        """Another wording of the last message, or of that of `message_id`, beside it, and a reply to that."""
         text = _checked(text)
-        last = await self._last("user", "nothing_to_edit")
-        turn = self._assistant.turn(await self._begin(), self.person, text, parent_id=last.parent_id, stop=stop)
+        if message_id is None:
+            edited = await self._last("user", "nothing_to_edit")
+        else:
+            edited = await self._go_to(message_id)
+        turn = self._assistant.turn(
+            await self._begin(), self.person, text, parent_id=edited.parent_id, stop=stop, origin=origin
+        )
         async with aclosing(self._told(turn)) as events:
             async for event in events:
                 yield event
@@ -145,8 +179,13 @@ class Chat:
         history = await self.history()
         if not history or history[-1].role != "assistant":
             return [], 0
-        replies = await self._stored(conversations.siblings, _id(history[-1]))
-        return replies, [reply.id for reply in replies].index(history[-1].id)
+        return await self.alternatives_to(_id(history[-1]))
+
+    async def alternatives_to(self, reply_id: int) -> tuple[list[Message], int]:
+        """The replies to the message that this one replies to, and which of them it is, counted from 0."""
+        await self._own(reply_id)
+        replies = await self._stored(conversations.siblings, reply_id)
+        return replies, [reply.id for reply in replies].index(reply_id)
 
     async def choose(self, index: int) -> Message:
         """Show another reply to the last message, counted from 0, and go on from it."""
@@ -156,6 +195,12 @@ class Chat:
         await self._move_head(replies[index].id)
         return replies[index]
 
+    async def go_on_from(self, reply_id: int) -> Message:
+        """Go on from this reply, wherever it stands."""
+        reply = await self._go_to(reply_id)
+        await self._move_head(reply_id)
+        return reply
+
     # The conversations
 
     async def new(self, persona: str = "") -> None:
@@ -163,7 +208,8 @@ class Chat:
         if persona:
             self._known_persona(persona)
         self.conversation = None
-        self._next = Conversation(person_id=0, channel=self._channel, persona=persona)
+        self._next = self._unwritten()
+        self._next.persona = persona or self._usual_persona
 
     async def listing(self) -> list[Listed]:
         return await self._stored(conversations.listing, await self._person_id())
@@ -177,6 +223,12 @@ class Chat:
             raise
         self.conversation = opened
         return opened
+
+    async def settle(self) -> Conversation:
+        """Let the conversation shown be the one that `open(latest=True)` finds, also when it has no message yet."""
+        conversation = await self._begin()
+        await self._stored(conversations.touch, _id(conversation))
+        return conversation
 
     async def search(self, words: str) -> list[Hit]:
         """Where all of these words stand in one message of theirs."""
@@ -234,16 +286,24 @@ class Chat:
 
     # What the person thinks of a reply
 
-    async def rate(self, value: Literal[1, -1]) -> None:
-        """Rate the last reply shown; a second rating replaces the first."""
-        reply = await self._last("assistant", "nothing_to_rate")
-        await self._stored(feedback.rate, _id(reply), await self._person_id(), value)
+    async def rate(self, value: Literal[1, -1], reply_id: int | None = None) -> None:
+        """Rate the last reply shown, or this one; a second rating replaces the first."""
+        if reply_id is None:
+            reply_id = _id(await self._last("assistant", "nothing_to_rate"))
+        await self._stored(feedback.rate, reply_id, await self._person_id(), value)
 
-    async def correct(self, text: str) -> None:
-        """Give the answer that the last reply shown should have been."""
+    async def unrate(self, reply_id: int) -> None:
+        await self._stored(feedback.unrate, reply_id, await self._person_id())
+
+    async def rating_of(self, reply_id: int) -> Literal[1, -1] | None:
+        return await self._stored(feedback.rating_of, reply_id, await self._person_id())
+
+    async def correct(self, text: str, reply_id: int | None = None) -> None:
+        """Give the answer that the last reply shown, or this one, should have been."""
         text = _checked(text)
-        reply = await self._last("assistant", "nothing_to_correct")
-        await self._stored(feedback.correct, _id(reply), await self._person_id(), text)
+        if reply_id is None:
+            reply_id = _id(await self._last("assistant", "nothing_to_correct"))
+        await self._stored(feedback.correct, reply_id, await self._person_id(), text)
 
     # What is kept about the person
 
@@ -277,8 +337,22 @@ class Chat:
     async def consent(self, choice: Literal["yes", "no"]) -> None:
         await self._stored(people.give_consent, await self._person_id(), choice)
 
+    async def ask_for_consent(self) -> bool:
+        """Is it time to ask whether conversations may be learnt from? Says yes once a person, and notes it."""
+        if self._settings.learning.consent != "ask" or await self._stored(people.was_asked, await self._person_id()):
+            return False
+        await self._stored(people.note_asked, await self._person_id())
+        return True
+
     async def stats(self) -> Stats:
         return await self._stored(people.stats, await self._person_id())
+
+    async def use_language(self, language: Literal["en", "zh", ""], otherwise: str = "") -> None:
+        """Of Familiar's own words from now on; "" goes by the channel again, which asks for `otherwise`."""
+        await self._stored(people.set_language, await self._person_id(), language)
+        self.person.language = language
+        if self._settings.assistant.language == "auto":
+            self.texts = texts_for(language or otherwise or "en")
 
     # How it is done
 
@@ -295,7 +369,9 @@ class Chat:
         async with self._beginning:
             if self.conversation is None:
                 persona = self.persona.name
-                begun = await self._stored(conversations.start, await self._person_id(), self._channel, persona)
+                begun = await self._stored(
+                    conversations.start, await self._person_id(), self._channel, persona, self._place
+                )
                 self.conversation = begun
                 if self._next.adapter:
                     await self._configure(adapter=self._next.adapter)
@@ -323,6 +399,16 @@ class Chat:
                 return message
         raise ChatError(missing)
 
+    async def _own(self, message_id: int) -> Message:
+        return await self._stored(conversations.message, message_id, await self._person_id())
+
+    async def _go_to(self, message_id: int) -> Message:
+        """A message of theirs, whose conversation is the one shown from now on."""
+        message = await self._own(message_id)
+        if self.conversation is None or self.conversation.id != message.conversation_id:
+            await self.open_conversation(message.conversation_id)
+        return message
+
     async def _move_head(self, message_id: int | None) -> None:
         if self.conversation is not None:
             await self._stored(conversations.move_head, _id(self.conversation), message_id)
@@ -330,10 +416,13 @@ class Chat:
 
     async def _configure(self, *, persona: str | None = None, adapter: str | None = None) -> None:
         if self.conversation is not None:
-            await _ask(
+            await ask(
                 conversations.configure, self._assistant.store, _id(self.conversation), persona=persona, adapter=adapter
             )
             await self._refresh()
+
+    def _unwritten(self) -> Conversation:
+        return Conversation(person_id=0, channel=self._channel, place=self._place, persona=self._usual_persona)
 
     def _known_persona(self, name: str) -> None:
         if self._settings.persona_named(name) is None:
@@ -351,14 +440,7 @@ class Chat:
         self, function: Callable[Concatenate[Store, Given], Result], *args: Given.args, **kwargs: Given.kwargs
     ) -> Result:
         """What a function of the store says, asked off the event loop. Raises ChatError."""
-        return await _ask(function, self._assistant.store, *args, **kwargs)
-
-
-async def _ask(function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
-    try:
-        return await asyncio.to_thread(function, *args, **kwargs)
-    except StoreError as error:
-        raise ChatError(kind_of(error) or "store_failed", detail=str(error)) from error
+        return await ask(function, self._assistant.store, *args, **kwargs)
 
 
 def _checked(text: str) -> str:

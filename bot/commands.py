@@ -1,7 +1,7 @@
-"""The commands that a person can give on any channel, and how a line is read.
+"""The commands that a person can give, for all channels, and how a line is read on the terminal.
 
-A line that begins with a slash and a word is a command; everything else is a message. `//x` is the message `/x`, and
-`/usr/bin is a path` is a message too, for its first word holds a second slash.
+Telegram reads lines itself. A line that begins with a slash and a word is a command; everything else is a message.
+`//x` is the message `/x`, and `/usr/bin is a path` is a message too, for its first word holds a second slash.
 """
 
 from __future__ import annotations
@@ -11,12 +11,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 Arguments = Literal["none", "optional", "required"]
+Channel = Literal["terminal", "telegram"]
+
+EVERYWHERE: tuple[Channel, ...] = ("terminal", "telegram")
+TERMINAL: tuple[Channel, ...] = ("terminal",)
+TELEGRAM: tuple[Channel, ...] = ("telegram",)
 
 
 @dataclass(frozen=True)
 class Command:
     name: str
     arguments: Arguments = "none"
+    channels: tuple[Channel, ...] = EVERYWHERE
+    for_admins: bool = False
 
     @property
     def help(self) -> str:
@@ -30,9 +37,11 @@ class Command:
 
 
 COMMANDS: tuple[Command, ...] = (
+    Command("start", "optional", TELEGRAM),
     Command("new", "optional"),
     Command("retry"),
-    Command("other", "optional"),
+    Command("stop", "none", TELEGRAM),
+    Command("other", "optional", TERMINAL),
     Command("undo"),
     Command("edit", "required"),
     Command("list"),
@@ -40,17 +49,32 @@ COMMANDS: tuple[Command, ...] = (
     Command("search", "required"),
     Command("persona", "optional"),
     Command("model", "optional"),
-    Command("rate", "required"),
+    Command("rate", "required", TERMINAL),
     Command("correct", "required"),
+    Command("docs", "optional", TELEGRAM),
     Command("stats"),
     Command("privacy", "optional"),
     Command("export", "optional"),
     Command("forget", "optional"),
+    Command("language", "optional", TELEGRAM),
+    Command("group", "optional", TELEGRAM),
+    Command("users", "none", TELEGRAM, for_admins=True),
+    Command("approve", "required", TELEGRAM, for_admins=True),
+    Command("block", "required", TELEGRAM, for_admins=True),
+    Command("unblock", "required", TELEGRAM, for_admins=True),
+    Command("broadcast", "required", TELEGRAM, for_admins=True),
+    Command("adapter", "optional", TELEGRAM, for_admins=True),
     Command("help"),
-    Command("quit"),
+    Command("quit", "none", TERMINAL),
 )
 
-_BY_NAME = {command.name: command for command in COMMANDS}
+
+def commands_of(channel: Channel, *, admin: bool = False) -> tuple[Command, ...]:
+    """The commands that there are on a channel, those for admins only when asked for."""
+    return tuple(each for each in COMMANDS if channel in each.channels and (admin or not each.for_admins))
+
+
+_BY_NAME = {command.name: command for command in commands_of("terminal")}
 _SLASHES = ("/", "／")  # a Chinese keyboard types the second
 
 

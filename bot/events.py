@@ -31,6 +31,7 @@ class Finished:
     """
 
     message_id: int
+    asked_id: int  # the person's message that it replies to
     text: str
     finish: str  # stop | length | stopped
     model: str

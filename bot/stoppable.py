@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -54,3 +54,15 @@ async def _end_on(stop: asyncio.Event, wait: _Wait) -> None:
     await stop.wait()
     if wait.limit is not None:
         wait.limit.reschedule(asyncio.get_running_loop().time())
+
+
+async def unless_stopped(work: Callable[[], Awaitable[Item]], stop: asyncio.Event) -> Item | None:
+    """What `work` comes to; None when `stop` is set first, and then it is cancelled."""
+
+    async def alone() -> AsyncGenerator[Item]:
+        yield await work()
+
+    async with aclosing(arrivals(alone(), stop)) as results:
+        async for _, result in results:
+            return result
+    return None

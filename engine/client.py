@@ -98,6 +98,11 @@ class EngineClient:
         await self._session.close()
 
     @property
+    def connection(self) -> Connection:
+        """The way to the engine, for whoever does more with it than ask."""
+        return self._connection
+
+    @property
     def waiting(self) -> int:
         """Requests that wait for a slot."""
         return self._queue.waiting

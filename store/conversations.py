@@ -6,19 +6,22 @@ is ever overwritten. A conversation's head is the newest message of the branch t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import aliased, defer
-from sqlmodel import Session, col, func, literal, select, update
+from sqlmodel import Session, col, func, literal, or_, select, update
 from sqlmodel import delete as delete_from
 from sqlmodel.sql.expression import SelectOfScalar
 
 from store.errors import NotFound
+from store.lineage import mark_forgotten
+from store.locking import locked_conversation, present
 from store.session import Store
 from store.storable import storable
-from store.tables import Conversation, Message, now
+from store.tables import Conversation, Inbox, Message, Quotation, TrainedOn, now
 
 TITLE_CHARACTERS = 60
 EXCERPT_CHARACTERS = 80
@@ -44,10 +47,10 @@ class Hit:
     excerpt: str  # the text around the first word found, on one line
 
 
-def start(store: Store, person_id: int, channel: str, persona: str) -> Conversation:
-    """A new, empty conversation. Raises NotFound when there is no such person."""
+def start(store: Store, person_id: int, channel: str, persona: str, place: str = "") -> Conversation:
+    """A new, empty conversation; `place` is where on the channel, "" in private. Raises NotFound: no such person."""
     with store.writing() as session:
-        conversation = Conversation(person_id=person_id, channel=channel, persona=persona)
+        conversation = Conversation(person_id=person_id, channel=channel, persona=persona, place=place)
         session.add(conversation)
         return conversation
 
@@ -58,11 +61,11 @@ def get(store: Store, conversation_id: int, person_id: int) -> Conversation:
         return _owned(session, conversation_id, person_id)
 
 
-def latest(store: Store, person_id: int, channel: str) -> Conversation | None:
-    """The conversation that this person last wrote in on this channel."""
+def latest(store: Store, person_id: int, channel: str, place: str = "") -> Conversation | None:
+    """The conversation that this person last wrote in at this place of this channel."""
     theirs = select(Conversation).where(Conversation.person_id == person_id, Conversation.channel == channel)
     with store.reading() as session:
-        return session.exec(_newest_first(theirs).limit(1)).first()
+        return session.exec(_newest_first(theirs.where(Conversation.place == place)).limit(1)).first()
 
 
 def listing(store: Store, person_id: int, limit: int = 20) -> list[Listed]:
@@ -132,22 +135,46 @@ def count_replies(store: Store, message_id: int) -> int:
         ).one()
 
 
-def add_user(store: Store, conversation_id: int, parent_id: int | None, content: str, sent: str = "") -> Message:
+def add_user(
+    store: Store,
+    conversation_id: int,
+    parent_id: int | None,
+    content: str,
+    sent: str = "",
+    *,
+    quoted: Sequence[int] = (),
+    arrivals: Sequence[int] = (),
+) -> Message:
     """Add what a person wrote, after `parent_id` (None: at a beginning), and continue from it.
 
-    The first one gives the conversation its title. Raises NotFound, also when the parent is of another conversation.
+    `quoted` are the other persons whose words stand in `sent`; if one of them was forgotten meanwhile, `sent` is not
+    kept. `arrivals` are the rows of the inbox that became this message. The first message gives the conversation its
+    title. Raises NotFound, also when the parent is of another conversation.
     """
     with store.writing() as session:
-        conversation = _locked(session, conversation_id)
+        owner = session.exec(select(Conversation.person_id).where(Conversation.id == conversation_id)).first()
+        others = set(quoted) - {owner}
+        gone = others - present(session, others if owner is None else others | {owner})
+        conversation = locked_conversation(session, conversation_id)
         if parent_id is not None:
             _in_conversation(session, parent_id, conversation_id)
         conversation.title = conversation.title or _title_of(content)
-        written = Message(conversation_id=conversation_id, parent_id=parent_id, role="user", content=content, sent=sent)
-        return _continue_with(session, conversation, written)
+        written = Message(conversation_id=conversation_id, parent_id=parent_id, role="user", content=content)
+        written.sent = "" if gone else sent
+        _continue_with(session, conversation, written)
+        if written.id is not None and not gone:
+            session.add_all([Quotation(message_id=written.id, person_id=each) for each in sorted(others)])
+        became = {"message_id": written.id, "person_id": conversation.person_id}
+        if arrivals:
+            session.exec(update(Inbox).where(col(Inbox.id).in_(arrivals)).values(became))
+        return written
 
 
-def add_reply(store: Store, message: Message) -> Message:
+def add_reply(store: Store, message: Message, *, arrivals: Sequence[int] = ()) -> Message:
     """Add a reply, made by the caller with all that belongs in the log, and continue from it.
+
+    `arrivals` are the rows of the inbox that it answers. Its prompt is not kept when words of somebody who was
+    forgotten while it was made may stand in it.
 
     Raises NotFound when the conversation was deleted meanwhile, ValueError when this is not a reply to a
     user's message.
@@ -155,19 +182,31 @@ def add_reply(store: Store, message: Message) -> Message:
     if message.role != "assistant" or message.parent_id is None:
         raise ValueError("a reply has the role 'assistant' and a parent")
     with store.writing() as session:
-        conversation = _locked(session, message.conversation_id)
-        if _in_conversation(session, message.parent_id, message.conversation_id).role != "user":
+        conversation = locked_conversation(session, message.conversation_id)
+        asked = _in_conversation(session, message.parent_id, message.conversation_id)
+        if asked.role != "user":
             raise ValueError(f"message {message.parent_id} is not a user's, it cannot be replied to")
-        return _continue_with(session, conversation, message)
+        if conversation.unquoted_at is not None and asked.created_at <= conversation.unquoted_at:
+            message.prompt = []
+        _continue_with(session, conversation, message)
+        if arrivals:
+            session.exec(update(Inbox).where(col(Inbox.id).in_(arrivals)).values(reply_id=message.id))
+        return message
 
 
 def move_head(store: Store, conversation_id: int, message_id: int | None) -> None:
     """Continue from another message, or (None) from the beginning. Raises NotFound."""
     with store.writing() as session:
-        conversation = _locked(session, conversation_id)
+        conversation = locked_conversation(session, conversation_id)
         if message_id is not None:
             _in_conversation(session, message_id, conversation_id)
         conversation.head_id = message_id
+
+
+def touch(store: Store, conversation_id: int) -> None:
+    """Let it be the one last used, as `latest` sees it. Raises NotFound."""
+    with store.writing() as session:
+        locked_conversation(session, conversation_id).updated_at = now()
 
 
 def configure(
@@ -180,7 +219,7 @@ def configure(
 ) -> Conversation:
     """Change what is given; None leaves as it is. Raises NotFound."""
     with store.writing() as session:
-        conversation = _locked(session, conversation_id)
+        conversation = locked_conversation(session, conversation_id)
         if title is not None:
             conversation.title = title
         if persona is not None:
@@ -193,11 +232,16 @@ def configure(
 def delete(store: Store, conversation_id: int, person_id: int) -> None:
     """Delete a conversation with its messages and their feedback, for good. Raises NotFound.
 
+    The adapters that learned from it are marked, and what arrived of it is done, also where its turn was not over.
     Scraps of its text may remain in unused parts of the database's files until they are reused, or until the next
     `people.forget`, which is thorough and takes its time.
     """
     with store.writing() as session:
         _owned(session, conversation_id, person_id)
+        locked_conversation(session, conversation_id)
+        written = select(Message.id).where(Message.conversation_id == conversation_id)
+        arrived = or_(col(Inbox.message_id).in_(written), col(Inbox.reply_id).in_(written))
+        session.exec(update(Inbox).where(arrived).values(state="done", payload={}, progress={}))
         delete_all(session, col(Conversation.id) == conversation_id)
     store.erase_traces(thoroughly=False)
 
@@ -245,8 +289,9 @@ def delete_all(session: Session, which: ColumnElement[bool]) -> None:
     """For the other files of this package: delete the conversations that `which` selects and all that hangs on them.
 
     The tree is taken apart first: deleted from its root, a branch of more than a thousand messages would cascade deeper
-    than SQLite allows.
+    than SQLite allows. The caller has locked the conversations.
     """
+    mark_forgotten(session, col(TrainedOn.conversation_id).in_(select(Conversation.id).where(which)))
     theirs = col(Message.conversation_id).in_(select(Conversation.id).where(which))
     session.exec(update(Message).where(theirs, col(Message.parent_id).is_not(None)).values(parent_id=None))
     session.exec(delete_from(Message).where(theirs))
@@ -264,14 +309,6 @@ def _owned(session: Session, conversation_id: int, person_id: int) -> Conversati
     return conversation
 
 
-def _locked(session: Session, conversation_id: int) -> Conversation:
-    """The conversation, which nobody else adds to or deletes until this transaction ends."""
-    conversation = session.get(Conversation, conversation_id, with_for_update=True)
-    if conversation is None:
-        raise NotFound(f"There is no conversation {conversation_id}; it may have been deleted.")
-    return conversation
-
-
 def _in_conversation(session: Session, message_id: int, conversation_id: int) -> Message:
     message = session.get(Message, message_id)
     if message is None or message.conversation_id != conversation_id:
@@ -279,13 +316,12 @@ def _in_conversation(session: Session, message_id: int, conversation_id: int) ->
     return message
 
 
-def _continue_with(session: Session, conversation: Conversation, message: Message) -> Message:
+def _continue_with(session: Session, conversation: Conversation, message: Message) -> None:
     message.id = None  # it has one when its commit failed and the caller tries again; somebody else's may have it now
     session.add(message)
     session.flush()
     conversation.head_id = message.id
     conversation.updated_at = now()
-    return message
 
 
 def _title_of(content: str) -> str:

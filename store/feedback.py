@@ -10,6 +10,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from store.conversations import owned_message
 from store.errors import NotAReply
+from store.locking import present
 from store.session import Store
 from store.tables import Correction, Message, Rating, now
 
@@ -61,8 +62,18 @@ def feedback(store: Store, message_id: int, person_id: int) -> Feedback:
     return Feedback(rating.value if rating else None, correction.text if correction else None)
 
 
+def rating_of(store: Store, message_id: int, person_id: int) -> Literal[1, -1] | None:
+    """The person's rating of a message; None when there is none, also when there is no such message."""
+    with store.reading() as session:
+        rating = session.exec(_rating(message_id, person_id)).first()
+    if rating is None:
+        return None
+    return 1 if rating.value > 0 else -1
+
+
 def _reply(session: Session, message_id: int, person_id: int) -> Message:
     """The reply, locked, so that of two ratings at once one replaces the other."""
+    present(session, [person_id])
     message = owned_message(session, message_id, person_id, lock=True)
     if message.role != "assistant":
         raise NotAReply(f"Message {message_id} is not a reply; only replies can be rated and corrected.")

@@ -1,12 +1,18 @@
 """The tables. Only this package writes them; migrations/ holds their history.
 
     Person ─┬─ Identity       one person, several channel identities (terminal, telegram, ...)
-            ├─ Consent        every yes and no to learning, the newest counts
+            ├─ Consent        every yes and no to learning, the newest counts, and that they were asked
             └─ Conversation ── Message   a tree: an edited message or a regenerated reply is a sibling
                                  ├─ Rating      +1 or -1, one a person and reply
-                                 └─ Correction  the better answer, one a person and reply
+                                 ├─ Correction  the better answer, one a person and reply
+                                 ├─ Post        the message as it stands in a chat of a channel
+                                 └─ Quotation   whose words besides the writer's its prompt text holds
     Inbox     what a channel received, written before it is acknowledged, handled once
+    Access    whether somebody may use a channel        ┐ by the channel's own number, not by person:
+    Usage     what somebody used of a channel on a day  ┘ neither a block nor a quota ends by being forgotten
+    Place     a group, and what is set there
     Adapter   every registered LoRA adapter and version
+        └─ TrainedOn   a conversation that it learned from, also after the conversation is gone
 
 Why the exact prompt is kept with each reply: an adapter must be trained on what the model saw, not on what a later
 version of the prompt code would make of the same history.
@@ -14,10 +20,10 @@ version of the prompt code would make of the same history.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, DateTime, Dialect, ForeignKey, Index, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy import JSON, Column, DateTime, Dialect, ForeignKey, Index, Text, TypeDecorator, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 # Every constraint has a name, so that a later migration can change it on both databases.
@@ -79,7 +85,7 @@ class Identity(SQLModel, table=True):
 class Consent(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     person_id: int = Field(sa_column=_key_of("person.id"))
-    choice: str  # yes, no
+    choice: str  # yes, no; asked: the question was put, and is not to be put again
     at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
 
 
@@ -89,12 +95,16 @@ class Conversation(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     person_id: int = Field(sa_column=_key_of("person.id", index=False))
     channel: str
+    # Where on the channel: "" is a private chat, else a group or a thread in one, in the channel's own words.
+    place: str = Field(default="", sa_column_kwargs={"server_default": ""})
     title: str = ""
     persona: str = ""
     adapter: str = ""  # "" is the adapter in force, "base" none, else name@version
     head_id: int | None = None  # the newest message of the branch being continued; a key would be a loop of tables
     created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
     updated_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    # When words of somebody forgotten were last taken out of it: a prompt that was begun before may hold them.
+    unquoted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class Message(SQLModel, table=True):
@@ -151,9 +161,70 @@ class Inbox(SQLModel, table=True):
     key: str  # the channel's own id of what arrived
     payload: dict[str, Any] = Field(default_factory=_nothing, sa_type=JSON)
     person_id: int | None = Field(default=None, sa_column=_key_of("person.id", nullable=True))
-    state: str = Field(default="waiting", index=True)  # waiting, taken, done
+    state: str = Field(default="waiting", index=True)  # waiting, done
     received_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
     message_id: int | None = None  # the user's message that it became
+    reply_id: int | None = None  # the reply that it led to
+    progress: dict[str, Any] = Field(default_factory=_nothing, sa_type=JSON)  # the channel's own notes
+
+
+class Post(SQLModel, table=True):
+    __table_args__ = (UniqueConstraint("channel", "chat", "external_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    channel: str
+    chat: str
+    external_id: str  # the channel's own id of the message
+    message_id: int = Field(sa_column=_key_of("message.id"))
+    part: int  # 0 is the first: a long message stands in a chat as several
+
+
+class Quotation(SQLModel, table=True):
+    __table_args__ = (UniqueConstraint("message_id", "person_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    message_id: int = Field(sa_column=_key_of("message.id"))
+    person_id: int = Field(sa_column=_key_of("person.id"))  # whose words stand in the message's `sent`
+
+
+class Access(SQLModel, table=True):
+    __table_args__ = (
+        UniqueConstraint("channel", "external_id"),
+        # Of the codes that wait to be approved, no two are alike.
+        Index(None, "code", unique=True, sqlite_where=text("code <> ''"), postgresql_where=text("code <> ''")),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    channel: str
+    external_id: str
+    state: str = "pending"  # pending, allowed, blocked
+    role: str = "user"  # user, admin
+    code: str = ""  # in capitals; "" when there is nothing to approve
+    name: str = ""
+    requested_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    decided_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Usage(SQLModel, table=True):
+    __table_args__ = (UniqueConstraint("channel", "external_id", "day"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    channel: str
+    external_id: str
+    day: date
+    messages: int = 0
+    tokens: int = 0
+
+
+class Place(SQLModel, table=True):
+    __table_args__ = (UniqueConstraint("channel", "external_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    channel: str
+    external_id: str
+    title: str = ""
+    enabled: bool = True
+    persona: str = ""  # "" is the default one
 
 
 class Adapter(SQLModel, table=True):
@@ -169,3 +240,15 @@ class Adapter(SQLModel, table=True):
     loaded: bool = False  # to be loaded whenever the engine starts
     active: bool = False  # the version that its name stands for now; at most one a name
     created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+
+
+class TrainedOn(SQLModel, table=True):
+    __tablename__ = "trained_on"
+    __table_args__ = (UniqueConstraint("adapter_id", "conversation_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    adapter_id: int = Field(sa_column=_key_of("adapter.id"))
+    # No keys: that an adapter learned from it must be known after it is gone. Neither number is given out again.
+    conversation_id: int = Field(index=True)
+    person_id: int | None = Field(default=None, index=True)  # None: gone before it was noted
+    forgotten_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

@@ -20,7 +20,7 @@ from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import is_dumb_terminal
 
 from bot.chat import Chat
-from bot.commands import COMMANDS
+from bot.commands import commands_of
 from bot.errors import ChatError
 from bot.texts import Texts
 
@@ -171,7 +171,7 @@ class Completions(Completer):
                 yield Completion(word, start_position=-len(given), display_meta=note)
 
     def _commands(self) -> list[tuple[str, str]]:
-        return [(command.name, self._chat.texts.t(command.help)) for command in COMMANDS]
+        return [(command.name, self._chat.texts.t(command.help)) for command in commands_of("terminal")]
 
     async def _arguments(self, name: str) -> list[tuple[str, str]]:
         of: dict[str, Callable[[], Awaitable[list[tuple[str, str]]]]] = {

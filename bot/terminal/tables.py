@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bot.chat import ModelChoice, PersonaChoice, Privacy
-from bot.commands import COMMANDS
+from bot.commands import commands_of
 from bot.terminal.stream import printable
 from bot.texts import Texts
 from store.conversations import Hit, Listed
@@ -21,7 +21,7 @@ _FIRST_LINE = 70  # characters of a reply in a list
 
 def help_table(texts: Texts) -> Table:
     table = _rows(texts.t("help.title"))
-    for command in COMMANDS:
+    for command in commands_of("terminal"):
         hint = f" {texts.t(command.hint)}" if command.hint else ""
         table.add_row(Text(f"/{command.name}{hint}", style="bold"), texts.t(command.help))
     for key in ("stop", "line", "leave"):

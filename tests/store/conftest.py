@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -128,6 +130,31 @@ def long_branch(store: Store, talk: Conversation) -> list[Message]:
     with store.writing() as session:
         session.connection().execute(insert(Message), [row | fields | counts | logged for row in rows])
     return conversations.path(store, 2500)
+
+
+@pytest.fixture
+def at_once() -> Callable[..., list[Any]]:
+    """at_once(this, that, ...): what each returns, or the exception it raised, when all are begun at the same time."""
+
+    def run(*actions: Callable[[], Any]) -> list[Any]:
+        ready = threading.Barrier(len(actions))
+        outcomes: list[Any] = [None] * len(actions)
+
+        def act(number: int, action: Callable[[], Any]) -> None:
+            ready.wait()
+            try:
+                outcomes[number] = action()
+            except Exception as error:
+                outcomes[number] = error
+
+        threads = [threading.Thread(target=act, args=numbered) for numbered in enumerate(actions)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return outcomes
+
+    return run
 
 
 @pytest.fixture

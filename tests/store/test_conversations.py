@@ -31,6 +31,18 @@ def test_a_new_conversation_is_empty(store: Store, ada: Person, talk: Conversati
     assert abs(found.created_at - datetime.now(UTC)) < timedelta(minutes=1)
 
 
+def test_every_place_of_a_channel_has_its_own_latest_conversation(store: Store, ada: Person, say: Say) -> None:
+    private, group, thread = (
+        conversations.start(store, ada.id, "telegram", "familiar", place) for place in ("", "-100", "-100/45")
+    )
+    for each in (thread, group, private):
+        say(each, "hello")
+    assert conversations.latest(store, ada.id, "telegram").id == private.id
+    assert conversations.latest(store, ada.id, "telegram", "-100").id == group.id
+    assert conversations.latest(store, ada.id, "telegram", place="-100/45").id == thread.id
+    assert conversations.latest(store, ada.id, "telegram", "-200") is None
+
+
 def test_nobody_can_start_a_conversation_who_is_not_there(store: Store) -> None:
     with pytest.raises(NotFound):
         conversations.start(store, 99, "terminal", "familiar")

@@ -7,7 +7,7 @@ import pytest
 
 from store import conversations, people
 from store.errors import NotAReply, NotFound, StoreError
-from store.feedback import Feedback, correct, feedback, rate, unrate
+from store.feedback import Feedback, correct, feedback, rate, rating_of, unrate
 from store.session import Store
 from store.tables import Conversation, Message, Person
 
@@ -31,6 +31,16 @@ def test_a_second_rating_replaces_the_first(store: Store, ada: Person, reply: Me
     rate(store, reply.id, ada.id, -1)
     assert feedback(store, reply.id, ada.id).rating == -1
     assert (people.stats(store, ada.id).rated_up, people.stats(store, ada.id).rated_down) == (0, 1)
+
+
+def test_a_rating_can_be_asked_for_alone(store: Store, ada: Person, bob: Person, reply: Message) -> None:
+    assert rating_of(store, reply.id, ada.id) is None
+    rate(store, reply.id, ada.id, -1)
+    assert rating_of(store, reply.id, ada.id) == -1
+    rate(store, reply.id, ada.id, 1)
+    assert rating_of(store, reply.id, ada.id) == 1
+    assert rating_of(store, reply.id, bob.id) is None
+    assert rating_of(store, 99, ada.id) is None
 
 
 def test_a_rating_can_be_taken_back(store: Store, ada: Person, reply: Message) -> None:

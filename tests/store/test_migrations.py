@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import Popen
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, inspect, make_url, text
+from sqlalchemy import Connection, Engine, MetaData, Table, insert, inspect, make_url, select, text
 from sqlmodel import SQLModel
 
-from store import conversations, migrations, people, sqlite
+from store import conversations, inbox, migrations, people, sqlite
 from store.errors import StoreError
 from store.session import Store
 from store.tables import Conversation, Message, Person
@@ -55,6 +58,117 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(url: str, monkeypa
 def _fail_half_way(config: object, revision: str) -> None:
     config.attributes["connection"].execute(text("CREATE TABLE person (half INTEGER)"))
     raise RuntimeError("half way")
+
+
+def test_a_database_of_the_first_version_loses_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("alembic.command.upgrade", _only_to_the_first)
+        old = Store(url).open()
+    with old, old.writing() as session:
+        tables = _tables_of(session.connection())
+        for name, rows in FIRST_VERSION.items():
+            session.connection().execute(insert(tables[name]), rows)
+        session.connection().execute(text("DELETE FROM conversation WHERE id = 9"))
+        before = {name: session.connection().execute(select(table)).all() for name, table in tables.items()}
+    assert all(before[name] for name in FIRST_VERSION)
+
+    with Store(url) as store:
+        with store.reading() as session:
+            for name in FIRST_VERSION.keys() - {"inbox"}:
+                assert session.connection().execute(select(tables[name])).all() == before[name], name
+            in_order = select(tables["inbox"]).order_by(tables["inbox"].c.id)
+            arrivals = [each._asdict() for each in session.connection().execute(in_order)]
+        assert [each["state"] for each in arrivals] == ["waiting", "waiting", "done"]
+        assert arrivals == [before["inbox"][0]._asdict() | {"state": "waiting"}] + [
+            each._asdict() for each in before["inbox"][1:]
+        ]
+        assert [(each.payload, each.progress) for each in inbox.waiting(store, "telegram")] == [
+            ({"text": "in the middle"}, {}),
+            ({"text": "你好"}, {}),
+        ]
+        assert conversations.get(store, 3, 2).place == ""
+        assert conversations.latest(store, 2, "telegram").id == 3
+        assert [each.content for each in conversations.path(store, 6)] == ["hello", "hi 👋"]
+
+
+def test_numbers_that_were_given_out_before_a_migration_are_not_given_out_after_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("alembic.command.upgrade", _only_to_the_first)
+        old = Store(url).open()
+    with old, old.writing() as session:
+        add_person = text("INSERT INTO person (name, language, created_at) VALUES ('', '', '2026-01-01 00:00:00+00')")
+        add_arrival = text(
+            "INSERT INTO inbox (channel, key, payload, state, received_at) "
+            "VALUES ('telegram', '7', '{}', 'done', '2026-01-01 00:00:00+00')"
+        )
+        for _ in range(3):
+            session.connection().execute(add_person)
+            session.connection().execute(add_arrival)
+            session.connection().execute(text("DELETE FROM person"))
+            session.connection().execute(text("DELETE FROM inbox"))
+    with Store(url) as store:
+        assert people.person_for(store, "telegram", "42").id > 3
+        assert inbox.receive(store, "telegram", "7", {}) > 3
+
+
+_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+_LOGGED = {
+    "created_at": _AT,
+    "prompt": [],
+    "passages": [],
+    "model": "",
+    "adapter": "",
+    "sampling": {},
+    "timings": {},
+    "prompt_tokens": 0,
+    "cached_tokens": 0,
+    "completion_tokens": 0,
+    "finish": "",
+    "error": "",
+}
+_TALK = {"person_id": 2, "persona": "familiar", "title": "hello", "adapter": "", "created_at": _AT, "updated_at": _AT}
+_ARRIVAL = {"channel": "telegram", "person_id": 2, "received_at": _AT}
+FIRST_VERSION = {
+    "person": [{"id": 2, "name": "Ada 😀", "language": "zh", "created_at": _AT}],
+    "identity": [{"id": 1, "person_id": 2, "channel": "telegram", "external_id": "42"}],
+    "consent": [{"id": 1, "person_id": 2, "choice": "yes", "at": _AT}],
+    "conversation": [
+        _TALK | {"id": 3, "channel": "telegram", "head_id": 6},
+        _TALK | {"id": 9, "channel": "telegram", "head_id": None},
+    ],
+    "message": [
+        _LOGGED | {"id": 5, "conversation_id": 3, "parent_id": None, "role": "user", "content": "hello", "sent": "x"},
+        _LOGGED
+        | {"id": 6, "conversation_id": 3, "parent_id": 5, "role": "assistant", "content": "hi 👋", "sent": ""}
+        | {"prompt": [{"role": "user", "content": "x"}], "timings": {"ttft": 0.5}},
+    ],
+    "rating": [{"id": 1, "message_id": 6, "person_id": 2, "value": 1, "at": _AT}],
+    "correction": [{"id": 1, "message_id": 6, "person_id": 2, "text": "Hello!", "at": _AT}],
+    "inbox": [
+        _ARRIVAL | {"id": 1, "key": "1", "payload": {"text": "in the middle"}, "state": "taken", "message_id": None},
+        _ARRIVAL | {"id": 2, "key": "2", "payload": {"text": "你好"}, "state": "waiting", "message_id": None},
+        _ARRIVAL | {"id": 3, "key": "3", "payload": {}, "state": "done", "message_id": 5},
+    ],
+    "adapter": [
+        {"id": 1, "name": "house", "version": 1, "folder": "house/1", "base": "small", "base_fingerprint": "f00"}
+        | {"rank": 8, "loaded": True, "active": True, "created_at": _AT}
+    ],
+}
+
+
+_upgrade = command.upgrade  # before a test replaces it
+
+
+def _only_to_the_first(config: Config, _: str) -> None:
+    _upgrade(config, "0001")
+
+
+def _tables_of(connection: Connection) -> dict[str, Table]:
+    metadata = MetaData()
+    metadata.reflect(connection)
+    return dict(metadata.tables)
 
 
 OPEN_WHEN_TOLD = """

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 
 import pytest
 
-from store import conversations, feedback, inbox, people
+from store import access, conversations, feedback, inbox, people, places, posts, usage
 from store.session import Store
 from store.tables import Conversation, Message, Person
 
@@ -59,7 +60,7 @@ def test_what_no_database_holds_is_replaced_everywhere(
     people.set_name(store, ada.id, given)
     conversations.configure(store, talk.id, persona=given)
     assert inbox.receive(store, given, given, {"text": given})
-    assert not inbox.receive(store, given, given, {"text": given})
+    assert inbox.receive(store, given, given, {"text": given}) is None
 
     assert (question.content, question.sent, reply.content) == (kept, kept, kept), "what is returned is what is kept"
     reply = conversations.message(store, reply.id, ada.id)
@@ -71,6 +72,17 @@ def test_what_no_database_holds_is_replaced_everywhere(
     assert people.export(store, ada.id)["person"]["name"] == kept
     assert [each.payload for each in inbox.waiting(store, given)] == [{"text": kept}]
     assert [hit.message_id for hit in conversations.search(store, ada.id, given)] == [reply.id, question.id]
+    inbox.note(store, inbox.waiting(store, given)[0].id, **{given: given})
+    assert [each.progress for each in inbox.waiting(store, given)] == [{kept: kept}]
+    posts.record(store, given, given, reply.id, [given])
+    assert posts.message_at(store, given, given, given).id == reply.id
+    assert access.request(store, given, given, given, "K7QX").name == kept
+    assert access.standing(store, given, given).external_id == kept
+    assert places.place(store, given, given, given).title == kept
+    assert places.place(store, given, given, given).title == kept
+    usage.add(store, given, given, date(2026, 1, 2), tokens=1)
+    usage.add(store, given, given, date(2026, 1, 2), tokens=2)
+    assert usage.used(store, given, given, date(2026, 1, 2)).tokens == 3
     someone = people.person_for(store, given, given)
     assert people.person_for(store, given, given).id == someone.id
     assert conversations.start(store, ada.id, given, "familiar").id == conversations.latest(store, ada.id, given).id

@@ -14,7 +14,7 @@ import pytest
 
 from bot.assistant import Assistant
 from bot.chat import Chat
-from bot.commands import COMMANDS, Invocation, parse
+from bot.commands import Invocation, commands_of, parse
 from bot.errors import ChatError
 from bot.events import Event
 from bot.terminal.commands import Commands, Next
@@ -58,7 +58,7 @@ async def desk(assistant: Assistant) -> Desk:
 
 async def test_every_command_is_in_the_help_and_can_be_given(desk):
     shown = await desk.command("/help")
-    for command in COMMANDS:
+    for command in commands_of("terminal"):
         assert f"/{command.name}" in shown
         assert callable(getattr(desk.commands, f"_{command.name}"))
     assert "Ctrl-C" in shown

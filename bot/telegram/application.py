@@ -1,0 +1,329 @@
+"""The Telegram channel as a running program: built on python-telegram-bot's Application, from start to shutdown.
+
+    Telegram ── Updater ──> InboxQueue (written down) ──> Lanes (in order) ──> handlers ──> Turns ──> Telegram
+
+A shutdown first stops receiving, then lets running replies end for a while. What has not begun stays in the inbox, and
+so does what was cut short; the next start takes both up, before anything new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import structlog
+from telegram import Update
+from telegram.constants import UpdateType
+from telegram.error import Conflict, InvalidToken, NetworkError, TelegramError
+from telegram.ext import (
+    Application,
+    ApplicationBuilder,
+    CallbackContext,
+    CallbackQueryHandler,
+    ChatMemberHandler,
+    CommandHandler,
+    MessageHandler,
+    MessageReactionHandler,
+    TypeHandler,
+    filters,
+)
+from telegram.request import HTTPXRequest
+
+from bot.access import Access
+from bot.assistant import Assistant
+from bot.commands import commands_of
+from bot.telegram import feedback, menu
+from bot.telegram.channel import Action, TelegramChannel
+from bot.telegram.inbox import CHANNEL, InboxQueue
+from bot.telegram.lanes import Lanes
+from bot.telegram.limiter import ChatRateLimiter
+from bot.telegram.outgoing import Outgoing
+from bot.telegram.watchdog import Watchdog, WatchedRequest
+from bot.telemetry import Metrics
+from settings import Settings, Telegram
+
+log = structlog.get_logger("familiar.telegram")
+
+STOPPED = "stopped_message_generation"  # Bot API 10.3; the library does not know it and leaves it in api_kwargs
+ALLOWED_UPDATES = [
+    UpdateType.MESSAGE,
+    UpdateType.EDITED_MESSAGE,
+    UpdateType.CALLBACK_QUERY,
+    UpdateType.MESSAGE_REACTION,
+    UpdateType.MY_CHAT_MEMBER,
+    STOPPED,
+]
+CONNECTIONS = 128  # to Telegram at once
+CALL_TIMEOUT_S = 20.0
+WEBHOOK_PATIENCE_S = 20.0  # for a store that does not take an update; then Telegram is told to come again
+RECEIVING_ENDS_WITHIN_S = 10.0
+COUNTED_EVERY_S = 5.0
+PRUNED_EVERY_S = 6 * 3600.0
+
+App = Application[Any, Any, Any, Any, Any, Any]
+
+
+async def run(assistant: Assistant, settings: Settings) -> int:
+    """Serve Telegram until SIGINT or SIGTERM; the exit code. A second signal does not wait for running replies."""
+    token = settings.telegram.token.get_secret_value()
+    if not token.partition(":")[0].isdecimal():
+        log.error("This is not a bot's token: one looks like 123456789:AAF…, as BotFather shows it.")
+        return 2
+    metrics = Metrics()
+    server = metrics.serve(settings.telemetry.metrics_port) if settings.telemetry.metrics_port else None
+    try:
+        channel = TelegramChannel(assistant, settings, Access(assistant.store, settings.access), metrics)
+        return await Service(channel).run()
+    finally:
+        if server is not None:
+            server.close()
+
+
+class Service:
+    """The application around one channel."""
+
+    def __init__(self, channel: TelegramChannel) -> None:
+        self._channel = channel
+        self._telegram: Telegram = channel.settings.telegram
+        self._watchdog = Watchdog(self._telegram.stalled_after_s)
+        self._app = self._built()
+        self._ending = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    async def run(self) -> int:
+        with _signals(self.end):
+            if not await self._connected():
+                return 0 if self._ending.is_set() else 1
+            async with self._serving():
+                await self._ending.wait()
+        return 0
+
+    def end(self) -> None:
+        """Shut down; asked twice, without waiting for running replies."""
+        if self._ending.is_set():
+            self._hurry.set()
+        self._ending.set()
+
+    async def _connected(self) -> bool:
+        """Introduce the bot to Telegram, however long the network is away; False when that cannot be, or is no use."""
+        pause_s = 1.0
+        while not self._ending.is_set():
+            try:
+                await self._app.initialize()
+            except InvalidToken:
+                log.error("Telegram does not know this token. BotFather shows the right one: /mybots, API Token.")
+                return False
+            except NetworkError as error:
+                log.warning("Telegram cannot be reached yet", reason=str(error), again_in_s=pause_s)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._ending.wait(), pause_s)
+                pause_s = min(pause_s * 2, 60.0)
+            else:
+                return True
+        return False
+
+    @contextlib.asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
+        channel, app = self._channel, self._app
+        waiting = await channel.inbox.restore(app.bot)
+        await app.start()
+        await menu.register(app.bot, channel.settings.access.admins)
+        watching = asyncio.create_task(self._receive())
+        log.info("Telegram is served", bot=f"@{app.bot.username}", updates=self._telegram.updates, waiting=waiting)
+        try:
+            yield
+        finally:
+            log.info("shutting down", running_replies=len(channel.replies), waiting=channel.inbox.waiting)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            await self._stop_receiving()
+            closing = asyncio.create_task(channel.lanes.close(self._telegram.shutdown_grace_s))
+            hurry = asyncio.create_task(self._hurry.wait())
+            await asyncio.wait({closing, hurry}, return_when=asyncio.FIRST_COMPLETED)
+            if not closing.done():
+                closing.cancel()
+                await channel.lanes.close(0)
+            hurry.cancel()
+            await app.stop()
+            await channel.inbox.close()
+            await app.shutdown()
+            log.info("shut down", left_in_the_inbox=channel.inbox.waiting)
+
+    async def _receive(self) -> None:
+        """Receive updates, and begin anew whenever polling has gone silent."""
+        if self._telegram.updates == "webhook":
+            await self._listen()
+            return
+        await self._poll()
+        await self._watchdog.run(self._poll_anew)
+
+    async def _poll(self) -> None:
+        updater = self._app.updater
+        assert updater is not None, "the builder makes one"
+        await updater.start_polling(
+            timeout=self._telegram.poll_timeout_s,
+            allowed_updates=ALLOWED_UPDATES,
+            bootstrap_retries=-1,
+            error_callback=self._polling_failed,
+        )
+
+    async def _poll_anew(self) -> None:
+        updater = self._app.updater
+        assert updater is not None, "the builder makes one"
+        self._app.updater = await fresh_updater(updater)
+        await self._poll()
+
+    async def _listen(self) -> None:
+        updater, telegram = self._app.updater, self._telegram
+        assert updater is not None, "the builder makes one"
+        await updater.start_webhook(
+            listen=telegram.webhook_listen,
+            port=telegram.webhook_port,
+            url_path=_path_of(telegram.webhook_url),
+            webhook_url=telegram.webhook_url,
+            secret_token=telegram.webhook_secret.get_secret_value() or secrets.token_urlsafe(32),
+            allowed_updates=ALLOWED_UPDATES,
+            bootstrap_retries=-1,
+        )
+
+    async def _stop_receiving(self) -> None:
+        updater = self._app.updater
+        if updater is None or not updater.running:
+            return
+        try:
+            await asyncio.wait_for(updater.stop(), RECEIVING_ENDS_WITHIN_S)
+        except TimeoutError:
+            log.warning("Telegram did not answer the last poll; its updates come again after the next start")
+
+    def _polling_failed(self, error: TelegramError) -> None:
+        if isinstance(error, Conflict):
+            log.error("another program receives this bot's updates; a bot can be served by one at a time")
+        else:
+            log.warning("a poll failed", reason=str(error))
+
+    def _built(self) -> App:
+        channel, telegram = self._channel, self._telegram
+        token = telegram.token.get_secret_value()
+        patience_s = WEBHOOK_PATIENCE_S if telegram.updates == "webhook" else None
+        bot_id = int(token.partition(":")[0])
+        channel.inbox = InboxQueue(channel.store, bot_id, channel.groups.hears, patience_s)
+        channel.lanes = Lanes(
+            channel.inbox, self._overtakes, wait_s=telegram.join_wait_s, long_wait_s=telegram.join_wait_long_s
+        )
+        api = telegram.api_url.rstrip("/")
+        app: App = (
+            ApplicationBuilder()
+            .token(token)
+            .base_url(f"{api}/bot")
+            .base_file_url(f"{api}/file/bot")
+            .request(
+                HTTPXRequest(connection_pool_size=CONNECTIONS, pool_timeout=CALL_TIMEOUT_S, read_timeout=CALL_TIMEOUT_S)
+            )
+            .get_updates_request(WatchedRequest(self._watchdog.seen))
+            .rate_limiter(ChatRateLimiter(on_flood=lambda _: channel.metrics.flood()))
+            .concurrent_updates(channel.lanes)
+            .update_queue(channel.inbox)
+            .build()
+        )
+        channel.out = Outgoing(app.bot)
+        self._register(app)
+        return app
+
+    def _register(self, app: App) -> None:
+        channel = self._channel
+        new = filters.UpdateType.MESSAGE
+        actions = self._commands()
+        for command in commands_of("telegram", admin=True):
+            handler = channel.handler(actions[command.name], for_admins=command.for_admins)
+            app.add_handler(CommandHandler(command.name, handler, filters=new))
+        for word, action in self._buttons().items():
+            app.add_handler(CallbackQueryHandler(channel.handler(action), pattern=rf"^{word}(:|$)"))
+        app.add_handler(MessageReactionHandler(channel.handler(channel.feedback.reaction, quiet=True)))
+        app.add_handler(MessageHandler(new & filters.COMMAND, channel.handler(channel.conversation.unknown)))
+        app.add_handler(MessageHandler(new & filters.TEXT, channel.handler(channel.turns.message)))
+        app.add_handler(
+            MessageHandler(filters.UpdateType.EDITED_MESSAGE & filters.TEXT, channel.handler(channel.turns.edited))
+        )
+        for kind, action in self._kinds():
+            app.add_handler(MessageHandler(new & kind, channel.handler(action)))
+        app.add_handler(
+            ChatMemberHandler(channel.handler(channel.groups.membership, quiet=True), ChatMemberHandler.MY_CHAT_MEMBER)
+        )
+        app.add_handler(MessageHandler(filters.StatusUpdate.MIGRATE, channel.groups.moved))
+        app.add_handler(TypeHandler(Update, self._stopped))
+
+        if app.job_queue is not None:
+            app.job_queue.run_repeating(self._count, COUNTED_EVERY_S)
+            app.job_queue.run_repeating(self._prune, PRUNED_EVERY_S, first=PRUNED_EVERY_S / 60)
+
+    async def _count(self, _: CallbackContext[Any, Any, Any, Any]) -> None:
+        self._channel.metrics.queue(CHANNEL, self._channel.inbox.waiting)
+
+    async def _prune(self, _: CallbackContext[Any, Any, Any, Any]) -> None:
+        await self._channel.inbox.prune()
+
+    def _kinds(self) -> list[tuple[filters.BaseFilter, Action]]:
+        """What is done with messages that hold more than text."""
+        files = self._channel.files
+        return [
+            (filters.Document.ALL, files.document),
+            (filters.PHOTO, files.photo),
+            (filters.VOICE | filters.AUDIO | filters.VIDEO_NOTE, files.voice),
+            (~filters.StatusUpdate.ALL, files.other),
+        ]
+
+    def _commands(self) -> dict[str, Action]:
+        channel = self._channel
+        rooms = (channel.conversation, channel.feedback, channel.rights, channel.groups, channel.files, channel.admin)
+        names = [command.name for command in commands_of("telegram", admin=True)]
+        return {name: next(getattr(room, name) for room in rooms if hasattr(room, name)) for name in names}
+
+    def _buttons(self) -> dict[str, Action]:
+        """What is done for the first word of a button's data."""
+        channel = self._channel
+        return {
+            "up": channel.feedback.up,
+            "down": channel.feedback.down,
+            "again": channel.feedback.again,
+            "show": channel.feedback.show,
+            "nothing": channel.feedback.nothing,
+            "stop": channel.conversation.stop_button,
+            "pick": channel.conversation.pick,
+            "consent": channel.rights.consent,
+            "forget": channel.rights.forget_button,
+        }
+
+    def _overtakes(self, update: Update) -> bool:
+        """Must this not wait for what is going on in its chat?"""
+        data = (update.callback_query.data or "") if update.callback_query else ""
+        text = (update.message.text or "") if update.message else ""
+        command = text.split(maxsplit=1)[0].lower() if text.startswith("/") else ""
+        stop = command.partition("@")[0] == "/stop" or data.startswith("stop:") or STOPPED in update.api_kwargs
+        return stop or feedback.is_rating(update)
+
+    async def _stopped(self, update: Update, _: CallbackContext[Any, Any, Any, Any]) -> None:
+        """The person stopped a draft with the client's own button."""
+        stopped = update.api_kwargs.get(STOPPED)
+        if stopped is not None and not self._channel.replies.stop_draft(int(stopped["draft_id"])):
+            log.info("a draft was stopped that had already ended")
+
+
+def _path_of(url: str) -> str:
+    return url.split("://", 1)[1].partition("/")[2]
+
+
+@contextlib.contextmanager
+def _signals(end: Callable[[], None]) -> Any:
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,176 @@
+"""The order in which updates are handled: those of one chat one after the other, those of different chats at once.
+
+Some overtake: a stop must reach the reply that holds up its chat, and a rating need not wait for the next reply.
+The pieces of a long text, which a client splits, become one: the first waits for the rest before its handling begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from telegram import Message, Update
+from telegram.ext import BaseUpdateProcessor
+
+from bot.telegram.inbox import Arrival, InboxQueue
+
+log = logging.getLogger("familiar.telegram")
+
+ANY_NUMBER = 1_000_000  # of updates at once: what waits in one chat must not keep the others from beginning
+CLIENT_SPLITS_FROM = 4000  # characters; clients split at 4096, a little earlier where there is a space
+LONGEST_JOINED = 1_000_000  # characters
+
+Lane = tuple[int, int]  # chat, thread
+
+
+@dataclass
+class _Group:
+    """One update, or the pieces of one text."""
+
+    arrivals: list[Arrival]
+    open: bool = True  # further pieces may join
+    grew: asyncio.Event = field(default_factory=asyncio.Event)
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Lanes(BaseUpdateProcessor):
+    """`wait_s` and `long_wait_s`: how long a text waits for its next piece, and after a piece of full length."""
+
+    def __init__(
+        self, inbox: InboxQueue, overtakes: Callable[[Update], bool], *, wait_s: float, long_wait_s: float
+    ) -> None:
+        super().__init__(ANY_NUMBER)
+        self._inbox = inbox
+        self._overtakes = overtakes
+        self._wait_s = wait_s
+        self._long_wait_s = long_wait_s
+        self._tails: dict[Lane, _Group] = {}
+        self._groups: dict[int, _Group] = {}  # by the id of the update that is handled
+        self._running: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    async def initialize(self) -> None:
+        pass
+
+    async def shutdown(self) -> None:
+        pass
+
+    def pieces(self, update: Update) -> list[Arrival]:
+        """The update that is being handled, and those that joined it."""
+        group = self._groups.get(update.update_id)
+        return group.arrivals if group else [self._inbox.arrival(update)]
+
+    @property
+    def closing(self) -> bool:
+        """Whether what can be left for after the next start should be."""
+        return self._closing
+
+    async def close(self, grace_s: float) -> None:
+        """Begin nothing more, give what is running so long to end, then cancel it. The rest stays in the inbox."""
+        self._closing = True
+        if self._running:
+            await asyncio.wait(self._running, timeout=grace_s)
+        for task in self._running:
+            task.cancel()
+
+    async def do_process_update(self, update: object, coroutine: Awaitable[Any]) -> None:
+        assert isinstance(update, Update), "the inbox lets nothing else through"
+        arrival = self._inbox.arrival(update)
+        if self._overtakes(update):
+            await self._handle(_Group([arrival], open=False), coroutine)
+            return
+        lane = _lane_of(update)
+        before = self._tails.get(lane)
+        if before is not None and before.open and self._belongs(before, arrival):
+            before.arrivals.append(arrival)
+            before.grew.set()
+            _discard(coroutine)
+            await before.finished.wait()
+            return
+        group = self._tails[lane] = _Group([arrival], open=_text_of(update) is not None)
+        try:
+            if before is not None:
+                await before.finished.wait()
+            await self._complete(group)
+            await self._handle(group, coroutine)
+        finally:
+            group.finished.set()
+            if self._tails.get(lane) is group:
+                del self._tails[lane]
+
+    async def _handle(self, group: _Group, coroutine: Awaitable[Any]) -> None:
+        if self._closing:
+            _discard(coroutine)
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        update_id = group.arrivals[0].update.update_id
+        self._running.add(task)
+        self._groups[update_id] = group
+        try:
+            await coroutine
+        except asyncio.CancelledError:
+            if not self._closing:
+                raise
+            log.info("the handling of update %s was cut short; it goes on after the next start", update_id)
+        else:
+            await self._inbox.done(group.arrivals)
+        finally:
+            self._running.discard(task)
+            del self._groups[update_id]
+
+    async def _complete(self, group: _Group) -> None:
+        """Wait until no further piece can come."""
+        while group.open:
+            last = group.arrivals[-1]
+            group.grew.clear()
+            remaining = last.received_at + self._wait_after(last) - time.time()
+            if remaining <= 0 or self._closing:
+                group.open = False
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(group.grew.wait(), remaining)
+
+    def _belongs(self, group: _Group, arrival: Arrival) -> bool:
+        first, last = group.arrivals[0], group.arrivals[-1]
+        text = _text_of(arrival.update)
+        if text is None or arrival.message_id != last.message_id:
+            return False
+        if _sender(first.update) != _sender(arrival.update):
+            return False
+        if arrival.message_id is not None:  # they were one before the restart
+            return True
+        length = len(text) + sum(len(_text_of(each.update) or "") for each in group.arrivals)
+        return arrival.received_at - last.received_at <= self._wait_after(last) and length <= LONGEST_JOINED
+
+    def _wait_after(self, piece: Arrival) -> float:
+        return self._long_wait_s if len(_text_of(piece.update) or "") >= CLIENT_SPLITS_FROM else self._wait_s
+
+
+def _text_of(update: Update) -> str | None:
+    """The text of a new message that is no command; None for everything else."""
+    message = update.message
+    if message is None or not message.text or message.text.startswith("/"):
+        return None
+    return message.text
+
+
+def _sender(update: Update) -> int | None:
+    return update.effective_user.id if update.effective_user else None
+
+
+def _lane_of(update: Update) -> Lane:
+    message = update.effective_message
+    thread = message.message_thread_id if isinstance(message, Message) and message.is_topic_message else None
+    return (update.effective_chat.id if update.effective_chat else 0, thread or 0)
+
+
+def _discard(coroutine: Awaitable[Any]) -> None:
+    """Close a coroutine that will not run, so that Python does not warn of it."""
+    if asyncio.iscoroutine(coroutine):
+        coroutine.close()
