@@ -18,7 +18,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
 
@@ -212,7 +221,9 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _webhook_has_an_address(self) -> Settings:
+    def _telegram_fits(self) -> Settings:
+        if self.telegram.stalled_after_s <= self.telegram.poll_timeout_s:
+            raise ValueError("telegram.stalled_after_s: must be more than telegram.poll_timeout_s, or no poll is over")
         if self.telegram.updates == "webhook" and not self.telegram.webhook_url.startswith(("https://", "http://")):
             raise ValueError('telegram.webhook_url: updates = "webhook" needs the https:// address Telegram calls')
         return self

@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakValueDictionary
@@ -163,7 +163,7 @@ class Assistant:
         except Exception as error:
             turn.error = str(error) or type(error).__name__
             unsaved = await self._keep_what_was_shown(turn, asked.message)
-            yield unsaved or _failed(error)
+            yield replace(unsaved or _failed(error), asked_id=_id(asked.message))
             return
         yield await self._finish(turn, asked)
 
@@ -224,7 +224,7 @@ class Assistant:
         try:
             reply, siblings = await self._save(turn.as_reply(asked.message), asked.arrivals)
         except Exception as error:
-            return _not_saved(error)
+            return replace(_not_saved(error), asked_id=_id(asked.message))
         return turn.finished(message_id=_id(reply), asked_id=_id(asked.message), siblings=siblings)
 
     async def _keep_what_was_shown(self, turn: _Turn, message: Message) -> Failed | None:

@@ -196,9 +196,10 @@ class Chat:
         return replies[index]
 
     async def go_on_from(self, reply_id: int) -> Message:
-        """Go on from this reply, wherever it stands."""
+        """Show this reply, and go on from where the conversation went after it."""
         reply = await self._go_to(reply_id)
-        await self._move_head(reply_id)
+        newest = await self._stored(conversations.newest_after, reply_id)
+        await self._move_head(newest.id)
         return reply
 
     # The conversations
@@ -225,9 +226,12 @@ class Chat:
         return opened
 
     async def settle(self) -> Conversation:
-        """Let the conversation shown be the one that `open(latest=True)` finds, also when it has no message yet."""
+        """Let the conversation shown be the one that `open(latest=True)` finds here, also when it has no message yet.
+
+        One from another place is held here from now on.
+        """
         conversation = await self._begin()
-        await self._stored(conversations.touch, _id(conversation))
+        await self._stored(conversations.touch, _id(conversation), self._channel, self._place)
         return conversation
 
     async def search(self, words: str) -> list[Hit]:

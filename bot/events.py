@@ -51,6 +51,7 @@ class Failed:
     kind: str  # the key of its text in bot/texts, e.g. "engine_failed"
     detail: str  # for a person; no traceback
     incident: str  # id under which the cause stands in the log; "" where the person can act on the detail alone
+    asked_id: int = 0  # the person's message; 0 where it was not stored
 
 
 Event = Waiting | Token | Finished | Failed

@@ -127,6 +127,19 @@ def siblings(store: Store, message_id: int) -> list[Message]:
         return list(session.exec(same_parent.order_by(col(Message.id))))
 
 
+def newest_after(store: Store, message_id: int) -> Message:
+    """Where the conversation went on from this message, to its newest end; itself when it did not. Raises NotFound."""
+    after = select(Message.id).where(Message.id == message_id).cte("after", recursive=True)
+    child = aliased(Message)
+    after = after.union_all(select(child.id).join(after, col(child.parent_id) == after.c.id))
+    newest = select(Message).join(after, col(Message.id) == after.c.id).order_by(col(Message.id).desc()).limit(1)
+    with store.reading() as session:
+        found = session.exec(newest).first()
+    if found is None:
+        raise NotFound(f"There is no message {message_id}.")
+    return found
+
+
 def count_replies(store: Store, message_id: int) -> int:
     """How many replies a message has; 0 also for one that is not there."""
     with store.reading() as session:
@@ -203,10 +216,11 @@ def move_head(store: Store, conversation_id: int, message_id: int | None) -> Non
         conversation.head_id = message_id
 
 
-def touch(store: Store, conversation_id: int) -> None:
-    """Let it be the one last used, as `latest` sees it. Raises NotFound."""
+def touch(store: Store, conversation_id: int, channel: str, place: str = "") -> None:
+    """Let it be the one that `latest` finds at this place, wherever it was held before. Raises NotFound."""
     with store.writing() as session:
-        locked_conversation(session, conversation_id).updated_at = now()
+        conversation = locked_conversation(session, conversation_id)
+        conversation.channel, conversation.place, conversation.updated_at = channel, place, now()
 
 
 def configure(

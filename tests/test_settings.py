@@ -144,7 +144,7 @@ def test_the_bots_token_comes_from_the_environment_or_a_file(tmp_path: Path, mon
     monkeypatch.delenv("FAMILIAR_TELEGRAM_TOKEN", raising=False)
     assert load(config(tmp_path, "")).telegram.token.get_secret_value() == ""
     file = config(tmp_path, '[telegram]\ntoken_file = "secret/token"\n')
-    with pytest.raises(SettingsError, match="token_file.*No such file"):
+    with pytest.raises(SettingsError, match=r"token_file.*No such file"):
         load(file)
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "token").write_text(" 123:from-the-file \n")
@@ -167,6 +167,7 @@ def test_a_token_in_config_toml_is_refused(tmp_path: Path) -> None:
         ("[access]\nallow = ['12345']\n", "channel:id"),
         ("[access]\nmode = 'closed'\n", "'pairing'"),
         ("[telegram]\nupdates = 'webhook'\n", "webhook_url"),
+        ("[telegram]\nstalled_after_s = 25\n", "poll_timeout_s"),
         ("[telegram]\napi_url = 'api.telegram.org'\n", "telegram.api_url"),
     ],
 )

@@ -42,7 +42,7 @@ from bot.telegram.inbox import CHANNEL, InboxQueue
 from bot.telegram.lanes import Lanes
 from bot.telegram.limiter import ChatRateLimiter
 from bot.telegram.outgoing import Outgoing
-from bot.telegram.watchdog import Watchdog, WatchedRequest
+from bot.telegram.watchdog import WatchedRequest, Watchdog, fresh_updater, stop_updater
 from bot.telemetry import Metrics
 from settings import Settings, Telegram
 
@@ -63,6 +63,8 @@ WEBHOOK_PATIENCE_S = 20.0  # for a store that does not take an update; then Tele
 RECEIVING_ENDS_WITHIN_S = 10.0
 COUNTED_EVERY_S = 5.0
 PRUNED_EVERY_S = 6 * 3600.0
+
+FOR_ADMINS = frozenset({"approve", "broadcast", "adapter"})  # words of buttons
 
 App = Application[Any, Any, Any, Any, Any, Any]
 
@@ -98,8 +100,13 @@ class Service:
         with _signals(self.end):
             if not await self._connected():
                 return 0 if self._ending.is_set() else 1
-            async with self._serving():
-                await self._ending.wait()
+            async with self._serving() as receiving:
+                ending = asyncio.create_task(self._ending.wait())
+                await asyncio.wait({ending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+                ending.cancel()
+                if receiving.done() and (error := receiving.exception()) is not None:
+                    log.error("updates cannot be received", reason=str(error) or type(error).__name__)
+                    return 1
         return 0
 
     def end(self) -> None:
@@ -127,19 +134,21 @@ class Service:
         return False
 
     @contextlib.asynccontextmanager
-    async def _serving(self) -> AsyncIterator[None]:
+    async def _serving(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Everything runs while this is open; the task receives updates, and ends only when that cannot be."""
         channel, app = self._channel, self._app
         waiting = await channel.inbox.restore(app.bot)
         await app.start()
-        await menu.register(app.bot, channel.settings.access.admins)
-        watching = asyncio.create_task(self._receive())
+        registering = asyncio.create_task(menu.register(app.bot, channel.store, channel.settings))
+        receiving = asyncio.create_task(self._receive())
         log.info("Telegram is served", bot=f"@{app.bot.username}", updates=self._telegram.updates, waiting=waiting)
         try:
-            yield
+            yield receiving
         finally:
             log.info("shutting down", running_replies=len(channel.replies), waiting=channel.inbox.waiting)
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            for task in (registering, receiving):
+                task.cancel()
+            await asyncio.gather(registering, receiving, return_exceptions=True)
             await self._stop_receiving()
             closing = asyncio.create_task(channel.lanes.close(self._telegram.shutdown_grace_s))
             hurry = asyncio.create_task(self._hurry.wait())
@@ -158,7 +167,10 @@ class Service:
         if self._telegram.updates == "webhook":
             await self._listen()
             return
-        await self._poll()
+        try:
+            await self._poll()
+        except TelegramError as error:
+            log.warning("polling did not start; it is tried again", reason=str(error))
         await self._watchdog.run(self._poll_anew)
 
     async def _poll(self) -> None:
@@ -189,15 +201,12 @@ class Service:
             allowed_updates=ALLOWED_UPDATES,
             bootstrap_retries=-1,
         )
+        await asyncio.Event().wait()
 
     async def _stop_receiving(self) -> None:
         updater = self._app.updater
-        if updater is None or not updater.running:
-            return
-        try:
-            await asyncio.wait_for(updater.stop(), RECEIVING_ENDS_WITHIN_S)
-        except TimeoutError:
-            log.warning("Telegram did not answer the last poll; its updates come again after the next start")
+        if updater is not None and updater.running:
+            await stop_updater(updater, within_s=RECEIVING_ENDS_WITHIN_S)
 
     def _polling_failed(self, error: TelegramError) -> None:
         if isinstance(error, Conflict):
@@ -212,7 +221,11 @@ class Service:
         bot_id = int(token.partition(":")[0])
         channel.inbox = InboxQueue(channel.store, bot_id, channel.groups.hears, patience_s)
         channel.lanes = Lanes(
-            channel.inbox, self._overtakes, wait_s=telegram.join_wait_s, long_wait_s=telegram.join_wait_long_s
+            channel.inbox,
+            self._overtakes,
+            feedback.is_rating,
+            wait_s=telegram.join_wait_s,
+            long_wait_s=telegram.join_wait_long_s,
         )
         api = telegram.api_url.rstrip("/")
         app: App = (
@@ -241,7 +254,8 @@ class Service:
             handler = channel.handler(actions[command.name], for_admins=command.for_admins)
             app.add_handler(CommandHandler(command.name, handler, filters=new))
         for word, action in self._buttons().items():
-            app.add_handler(CallbackQueryHandler(channel.handler(action), pattern=rf"^{word}(:|$)"))
+            handler = channel.handler(action, for_admins=word in FOR_ADMINS)
+            app.add_handler(CallbackQueryHandler(handler, pattern=rf"^{word}(:|$)"))
         app.add_handler(MessageReactionHandler(channel.handler(channel.feedback.reaction, quiet=True)))
         app.add_handler(MessageHandler(new & filters.COMMAND, channel.handler(channel.conversation.unknown)))
         app.add_handler(MessageHandler(new & filters.TEXT, channel.handler(channel.turns.message)))
@@ -295,6 +309,11 @@ class Service:
             "pick": channel.conversation.pick,
             "consent": channel.rights.consent,
             "forget": channel.rights.forget_button,
+            "docs": channel.files.docs_page,
+            "undoc": channel.files.docs_delete,
+            "approve": channel.admin.approve,
+            "broadcast": channel.admin.broadcast_button,
+            "adapter": channel.admin.adapter,
         }
 
     def _overtakes(self, update: Update) -> bool:
@@ -303,7 +322,7 @@ class Service:
         text = (update.message.text or "") if update.message else ""
         command = text.split(maxsplit=1)[0].lower() if text.startswith("/") else ""
         stop = command.partition("@")[0] == "/stop" or data.startswith("stop:") or STOPPED in update.api_kwargs
-        return stop or feedback.is_rating(update)
+        return stop or data.startswith("broadcast:")
 
     async def _stopped(self, update: Update, _: CallbackContext[Any, Any, Any, Any]) -> None:
         """The person stopped a draft with the client's own button."""

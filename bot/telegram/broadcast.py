@@ -1,4 +1,4 @@
-"""A message to everybody who may talk here, from an admin who has seen it as they will see it.
+"""A message to everybody else who may talk here, from an admin who has seen it as they will see it.
 
 What is sent is the message that the buttons stand under, formatting included. It goes to one chat after the other and
 gives way to replies. A chat that Telegram wants left alone for a while is written to at the end.
@@ -46,8 +46,8 @@ class _Line:
 
     @property
     def next(self) -> int | None:
-        everybody = self.people + self.later
-        return everybody[self.at] if self.at < len(everybody) else None
+        line, at = (self.later, self.at - len(self.people)) if self.again else (self.people, self.at)
+        return line[at] if at < len(line) else None
 
     @property
     def again(self) -> bool:
@@ -58,6 +58,13 @@ class _Line:
     def settled(self) -> int:
         """How many got it, or cannot get it."""
         return self.at - len(self.later)
+
+    @property
+    def ending(self) -> str:
+        """The key of what is said of it at the end."""
+        if self.next is not None:
+            return "admin.broadcast_stopped"
+        return "admin.broadcast_sent_all" if self.reached == len(self.people) else "admin.broadcast_sent"
 
     def take(self, arrived: bool | None) -> None:
         """What came of writing to the next one; None: not now."""
@@ -78,7 +85,7 @@ class Broadcasts:
             raise ChatError("only_in_private")
         if not visit.argument:
             raise ChatError("usage", name="broadcast", hint=visit.texts.t("hint.broadcast"))
-        count = len(await self._people())
+        count = len(await self._others(visit))
         if not count:
             raise ChatError("nobody_to_write_to")
         texts = visit.texts
@@ -93,7 +100,7 @@ class Broadcasts:
         what, _, named = visit.argument.partition(":")
         if what == "stop" and named.isdecimal():
             await self._stop(visit, int(named))
-        elif visit.message is None:
+        elif visit.message is None or not visit.message.text:  # so old that Telegram does not tell what it is
             raise ChatError("broadcast_gone")
         elif what == "send":
             await self._send(visit, visit.message)
@@ -154,9 +161,8 @@ class Broadcasts:
                 line.take(await self._write_to(person, part, "normal" if line.again else "cosmetic"))
                 await self._note(row, line)
                 status.show(texts.t("admin.broadcast_under_way", at=line.settled, count=count))
-            ending = "admin.broadcast_stopped" if stop.is_set() else "admin.broadcast_sent"
             with contextlib.suppress(Gone, TelegramError):
-                await status.end(texts.t(ending, reached=line.reached, count=count))
+                await status.end(texts.t(line.ending, reached=line.reached, count=count))
             await ask(inbox.done, self._channel.store, [_id(row)])
         finally:
             status.close()
@@ -185,20 +191,21 @@ class Broadcasts:
     async def _row(self, visit: Visit, key: str) -> Inbox | None:
         """The broadcast's row, made now or before a restart; None when it is over, or going on."""
         store = self._channel.store
-        payload = {"people": await self._people()}
+        payload = {"people": await self._others(visit)}
         await ask(inbox.receive, store, CHANNEL, key, payload, external_id=str(visit.user.id))
         waiting = await ask(inbox.waiting, store, CHANNEL)
         return next((row for row in waiting if row.key == key), None)
 
-    async def _people(self) -> list[int]:
-        """Everybody who may talk and has, or was approved."""
+    async def _others(self, visit: Visit) -> list[int]:
+        """Everybody who may talk and has, or was approved, but the admin who sends it and has just seen it."""
         store = self._channel.store
         known = [identity for person in await ask(people.everybody, store) for identity in person.identities]
         known += [(row.channel, row.external_id) for row in await ask(access.listing, store) if row.state == "allowed"]
         ours = list(dict.fromkeys(external_id for channel, external_id in known if channel == CHANNEL))
         standings = await self._channel.access.standings(CHANNEL, ours)
         allowed = [each for each in ours if standings[each].state == "allowed"]
-        return [int(each) for each in allowed if each.isdecimal()]  # a number below 0 is a group's
+        numbers = [int(each) for each in allowed if each.isdecimal()]  # one below 0 is a group's
+        return [number for number in numbers if number != visit.user.id]
 
     def _key(self, visit: Visit, message_id: int) -> str:
         return f"broadcast:{self._channel.bot.id}:{visit.spot.chat_id}:{message_id}"

@@ -7,7 +7,7 @@ language; what they cannot is logged under a number that is shown to them.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -16,9 +16,10 @@ from telegram.error import TelegramError
 from telegram.ext import CallbackContext
 
 from bot.access import Access, Standing
+from bot.asking import ask
 from bot.assistant import Assistant
 from bot.chat import Chat
-from bot.errors import ChatError
+from bot.errors import ChatError, kind_of
 from bot.events import Failed
 from bot.library import Library
 from bot.telegram.admin import Admin
@@ -26,8 +27,8 @@ from bot.telegram.conversation import ConversationCommands
 from bot.telegram.feedback import Feedback
 from bot.telegram.files import Files
 from bot.telegram.groups import Groups
-from bot.telegram.inbox import CHANNEL, InboxQueue
-from bot.telegram.lanes import Lanes
+from bot.telegram.inbox import CHANNEL, Arrival, InboxQueue
+from bot.telegram.lanes import Lanes, gap_after
 from bot.telegram.outgoing import Gone, Outgoing, TelegramBot, Undelivered
 from bot.telegram.rendering import plain
 from bot.telegram.replies import Replies
@@ -38,6 +39,8 @@ from bot.telegram.visit import Visit, say
 from bot.telemetry import Metrics, turn_id
 from bot.texts import Texts, texts_for
 from settings import Settings
+from store import people
+from store.errors import StoreError
 from store.session import Store
 
 Action = Callable[[Visit], Awaitable[None]]
@@ -103,17 +106,21 @@ class TelegramChannel:
             persona=place.persona if place else "",
         )
         arrivals = tuple(self.lanes.pieces(update))
-        return Visit(update, arrivals, user, chat, spot, private, standing.admin, self.out, _argument_of(update))
+        argument = _argument_of(update, arrivals)
+        return Visit(update, arrivals, user, chat, spot, private, standing.admin, self.out, argument)
 
     async def _guarded(self, update: Update, spot: Spot, action: Action, for_admins: bool, quiet: bool) -> None:
         user = update.effective_user
         if user is None:
             return
         self.metrics.update(CHANNEL, _kind_of(update))
-        texts = texts_for(user.language_code or "en")
+        fixed = self.settings.assistant.language
+        texts = texts_for(user.language_code or "en" if fixed == "auto" else fixed)
         try:
             if not await self.groups.listens(update):
                 return
+            if update.message_reaction is not None and not await self._knows(user):
+                return  # who has a reply to rate is known, and a mere look at others' makes nobody known
             if user.is_bot:  # as whom Telegram shows the admins of a group who stay anonymous
                 await self.groups.settled(update, spot, texts)
                 return
@@ -129,6 +136,9 @@ class TelegramChannel:
             await action(visit)
         except ChatError as error:
             await self._tell(update, spot, texts.problem(error))
+        except StoreError as error:
+            problem = ChatError(kind_of(error) or "store_failed", detail=str(error))
+            await self._tell(update, spot, texts.problem(problem))
         except Gone as error:
             self.log.info("nothing can be said in this chat any more", reason=str(error))
         except Undelivered as error:
@@ -140,11 +150,16 @@ class TelegramChannel:
             self.log.exception("unexpected", incident=incident)
             await self._tell(update, spot, texts.problem(Failed("unexpected", "", incident)))
 
+    async def _knows(self, user: User) -> bool:
+        return await ask(people.with_identity, self.store, CHANNEL, str(user.id)) is not None
+
     async def _turn_away(self, update: Update, spot: Spot, standing: Standing, texts: Texts) -> None:
         """Say why nothing happens, and what to do."""
         if not _is_private(update):
             text = texts.t("access.write_in_private", bot=self.name)
         elif standing.state == "pending":
+            if update.effective_user is not None:
+                self.admin.heard_from(update.effective_user)
             text = texts.t("access.pairing", code=standing.code)
         else:
             text = texts.t("access.blocked" if standing.state == "blocked" else "access.not_allowed")
@@ -153,11 +168,11 @@ class TelegramChannel:
     async def _tell(self, update: Update, spot: Spot, text: str) -> None:
         """Say a problem where it is seen: over the button that was pressed, else in the chat."""
         try:
-            if update.callback_query is not None and len(text) <= 200:
-                await self.out.answer(update.callback_query.id, text, alert=True)
+            query = update.callback_query
+            if query is not None and len(text) <= 200 and await self.out.answer(query.id, text, alert=True):
                 return
-            if update.callback_query is not None:
-                await self.out.answer(update.callback_query.id)
+            if query is not None:
+                await self.out.answer(query.id)
             await say(self.out, spot, plain(text))
         except Undelivered:
             self._keep(update)
@@ -187,15 +202,16 @@ def _place_key(spot: Spot, private: bool) -> str:
     return f"{chat}/{spot.thread_id}" if spot.thread_id else chat
 
 
-def _argument_of(update: Update) -> str:
+def _argument_of(update: Update, arrivals: Sequence[Arrival]) -> str:
     """What follows the command, with its line breaks; of a button, what follows its first word."""
     if update.callback_query is not None:
         return (update.callback_query.data or "").partition(":")[2]
     message = update.message
-    text = (message.text or message.caption or "") if message else ""
-    if not text.startswith("/"):
+    if message is None or not (message.text or message.caption or "").startswith("/"):
         return ""
-    parts = text.split(maxsplit=1)
+    pieces = [arrival.update.message for arrival in arrivals if arrival.update.message]
+    texts = [piece.text or piece.caption or "" for piece in pieces]
+    parts = "".join(text + gap_after(text) for text in texts).split(maxsplit=1)
     return parts[1].strip() if len(parts) > 1 else ""
 
 

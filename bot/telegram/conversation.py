@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Literal
 from bot.commands import commands_of
 from bot.errors import ChatError
 from bot.telegram import keyboards, menu
-from bot.telegram.visit import Visit
+from bot.telegram.visit import Visit, only_in_private
 from store.conversations import Hit, Listed
 
 if TYPE_CHECKING:
     from bot.telegram.channel import TelegramChannel
 
 LONGEST_BUTTON = 48  # characters of a title on a button
+LONGEST_NAME = 100  # characters of a persona's or model's name; more is a slip
+LONGEST_NUMBER = 18  # digits
 SHOWN = 10  # conversations in a list
 
 
@@ -36,7 +38,7 @@ class ConversationCommands:
         await visit.say("\n".join([*lines, "", texts.t("telegram.help_more")]))
 
     async def new(self, visit: Visit) -> None:
-        await visit.chat.new(visit.argument)
+        await visit.chat.new(_short(visit.argument.lower(), LONGEST_NAME))
         await visit.chat.settle()
         await visit.tell("done.new", persona=visit.chat.persona.title or visit.chat.persona.name)
 
@@ -50,12 +52,19 @@ class ConversationCommands:
         await self._channel.turns.run(visit, lambda stop, origin: visit.chat.edit(text, stop, origin=origin))
 
     async def undo(self, visit: Visit) -> None:
-        replies, at = await visit.chat.alternatives()
-        text = await visit.chat.undo()
-        if replies:  # what was taken back is not asked about any more
-            for message_id in (await self._channel.turns.messages_of(visit, replies[at].id))[-1:]:
-                await visit.out.mark(visit.spot.chat_id, message_id, None)
-        await visit.tell("telegram.undone", text=_short(text, 200))
+        """What is taken back is noted first: when a crash interrupts this, no earlier message goes with it."""
+        history, arrival = await visit.chat.history(), visit.arrivals[0]
+        if "undone" not in arrival.progress:
+            last = next((message for message in reversed(history) if message.role == "user"), None)
+            if last is None:
+                raise ChatError("nothing_to_undo")
+            await self._channel.inbox.note(arrival, undone=last.id, text=_short(last.content, 200))
+        if arrival.progress["undone"] in {message.id for message in history}:
+            if history[-1].role == "assistant":  # what was taken back is not asked about any more
+                for message_id in (await self._channel.turns.messages_of(visit, history[-1].id))[-1:]:
+                    await visit.out.mark(visit.spot.chat_id, message_id, None)
+            await visit.chat.undo()
+        await visit.tell("telegram.undone", text=arrival.progress["text"])
 
     async def stop(self, visit: Visit) -> None:
         spot = visit.spot
@@ -65,6 +74,8 @@ class ConversationCommands:
     async def stop_button(self, visit: Visit) -> None:
         draft_id = int(visit.argument) if visit.argument.isdecimal() else 0
         stopped = self._channel.replies.stop_draft(draft_id, user_id=visit.user.id)
+        if not stopped and self._channel.replies.is_running(draft_id):
+            raise ChatError("not_yours")
         await visit.answer("" if stopped else visit.texts.t("telegram.nothing_to_stop"))
 
     async def unknown(self, visit: Visit) -> None:
@@ -75,6 +86,7 @@ class ConversationCommands:
     async def pick(self, visit: Visit) -> None:
         """A button of one of the lists below."""
         what, _, name = visit.argument.partition(":")
+        _only_for_who_asked(visit)
         await visit.answer()
         match what:
             case "persona":
@@ -87,26 +99,39 @@ class ConversationCommands:
                 await self.go_to(visit, int(name))
 
     async def list(self, visit: Visit) -> None:
-        listed = (await visit.chat.listing())[:SHOWN]
+        only_in_private(visit)
+        listed = [each for each in await visit.chat.listing() if each.messages][:SHOWN]
         if not listed:
             await visit.tell("list.empty")
             return
         await visit.say(visit.texts.t("telegram.list_title"), keyboards.choices([_row(each, visit) for each in listed]))
 
     async def open(self, visit: Visit) -> None:
+        only_in_private(visit)
+        if not visit.argument:
+            raise ChatError("usage", name="open", hint=visit.texts.t("hint.open"))
         if not visit.argument.isdecimal():
             raise ChatError("not_a_number", given=_short(visit.argument, 40))
+        if len(visit.argument) > LONGEST_NUMBER:
+            raise ChatError("no_such_conversation", number=_short(visit.argument, LONGEST_NUMBER))
         await self.go_to(visit, int(visit.argument))
 
     async def go_to(self, visit: Visit, conversation_id: int) -> None:
+        """Go on with this conversation, here from now on; its last reply is shown again."""
+        only_in_private(visit)
         opened = await visit.chat.open_conversation(conversation_id)
         await visit.chat.settle()
         await visit.tell("done.opened", title=opened.title or visit.texts.t("list.untitled"))
-        history = await visit.chat.history()
-        if history:
-            await visit.say(_short(history[-1].content, 1000))
+        last = next(reversed(await visit.chat.history()), None)
+        if last is not None and last.id is not None and last.role == "assistant":
+            await self._channel.turns.show(visit, last.id, [])
+        elif last is not None:
+            await visit.say(_short(last.content, 1000))
 
     async def search(self, visit: Visit) -> None:
+        only_in_private(visit)
+        if not visit.argument:
+            raise ChatError("usage", name="search", hint=visit.texts.t("hint.search"))
         hits = (await visit.chat.search(visit.argument))[:SHOWN]
         if not hits:
             await visit.tell("list.no_hits", words=_short(visit.argument, 100))
@@ -117,7 +142,7 @@ class ConversationCommands:
 
     async def persona(self, visit: Visit) -> None:
         if visit.argument:
-            await self.use_persona(visit, visit.argument)
+            await self.use_persona(visit, _short(visit.argument.lower(), LONGEST_NAME))
             return
         rows = [
             (f"{'✓ ' if each.chosen else ''}{each.title}", f"pick:persona:{each.name}")
@@ -134,7 +159,7 @@ class ConversationCommands:
 
     async def model(self, visit: Visit) -> None:
         if visit.argument:
-            await self.use_model(visit, visit.argument)
+            await self.use_model(visit, _short(visit.argument, LONGEST_NAME))
             return
         models = await visit.chat.models()
         lines = [f"{each.name}: {each.note}" for each in models]
@@ -142,6 +167,8 @@ class ConversationCommands:
         await visit.say("\n".join([visit.texts.t("list.models"), *lines]), keyboards.choices(rows))
 
     async def use_model(self, visit: Visit, name: str) -> None:
+        names = {each.name.lower(): each.name for each in await visit.chat.models()}  # phones begin with a capital
+        name = names.get(name.lower(), name)
         await visit.chat.use_model(name)
         await visit.chat.settle()
         await visit.tell("done.model", model=name)
@@ -175,7 +202,16 @@ class ConversationCommands:
         await visit.chat.use_language(chosen, visit.user.language_code or "")
         await visit.tell("language.done")
         if visit.private:
-            await menu.for_person(visit.out.bot, visit.spot.chat_id, chosen, admin=visit.admin)
+            language = visit.texts.language if chosen else ""
+            await menu.for_person(visit.out.bot, visit.spot.chat_id, language, admin=visit.admin)
+
+
+def _only_for_who_asked(visit: Visit) -> None:
+    """In a group a list stands under the message that asked for it."""
+    answered = visit.message.reply_to_message if visit.message else None
+    asker = answered.from_user if answered else None
+    if not visit.private and asker is not None and asker.id != visit.user.id:
+        raise ChatError("not_yours")
 
 
 def _row(listed: Listed, visit: Visit) -> tuple[str, str]:

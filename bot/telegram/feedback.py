@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from telegram import Message, ReactionTypeEmoji, Update
 
+from bot.asking import ask
 from bot.errors import ChatError
 from bot.telegram.inbox import CHANNEL
 from bot.telegram.visit import Visit
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Of the reactions that Telegram offers, those that can only be meant one way; a heart comes in two spellings.
 GOOD = frozenset("👍 ❤ ❤\ufe0f 🔥 👏 🎉 🤩 💯 🏆 ❤\u200d🔥 ❤\ufe0f\u200d🔥 🥰 😍 🙏 👌 🤝 🫡 💘 🆒 😘 🤗".split())  # noqa: SIM905
-BAD = frozenset("👎 🤮 💩 🤬 😡 🖕 🥱 😢 😭 💔 🤨".split())  # noqa: SIM905
+BAD = frozenset("👎 🤮 💩 🤬 😡 🖕 🥱 💔 🤨".split())  # noqa: SIM905
 
 
 class Feedback:
@@ -37,25 +37,30 @@ class Feedback:
         reply_id = _id_in(visit)
         replies, at = await self._own(visit, reply_id)
         asked_id = replies[at].parent_id
+        standing, there = await self._place(visit)
+        if standing is not None and standing != reply_id:  # pressed twice, and the first press was enough
+            await visit.answer(visit.texts.t("telegram.made_room"))
+            return
         await visit.answer()
+        await visit.chat.open_conversation(replies[at].conversation_id)
+        await visit.chat.settle()
         await self._channel.turns.run(
             visit,
             lambda stop, origin: visit.chat.retry(stop, message_id=asked_id, origin=origin),
             instead_of=reply_id,
+            there=there,
         )
 
     async def show(self, visit: Visit) -> None:
         """Show another reply to the same message in the same place, and go on from it."""
         reply_id = _id_in(visit)
-        replies, _ = await self._own(visit, reply_id)
-        shown: list[int] = []
-        for sibling in replies:
-            shown = shown or await self._channel.turns.messages_of(visit, sibling.id)
+        await self._own(visit, reply_id)
+        _, there = await self._place(visit)
         await visit.chat.go_on_from(reply_id)
         await visit.chat.settle()
         await visit.answer()
         self._channel.metrics.feedback(CHANNEL, "chosen")
-        await self._channel.turns.show(visit, reply_id, shown)
+        await self._channel.turns.show(visit, reply_id, there)
 
     async def nothing(self, visit: Visit) -> None:
         await visit.answer()
@@ -65,14 +70,7 @@ class Feedback:
         reacted = visit.update.message_reaction
         if reacted is None:
             return
-        reply = await asyncio.to_thread(
-            posts.message_at,
-            self._channel.store,
-            CHANNEL,
-            str(visit.spot.chat_id),
-            str(reacted.message_id),
-            visit.chat.person.id,
-        )
+        reply = await self._channel.turns.reply_at(visit, reacted.message_id)
         if reply is None or reply.role != "assistant" or reply.id is None:
             return
         value = meaning_of(each.emoji for each in reacted.new_reaction if isinstance(each, ReactionTypeEmoji))
@@ -80,11 +78,11 @@ class Feedback:
         if value is not None:
             await visit.chat.rate(value, reply.id)
             self._channel.metrics.feedback(CHANNEL, "up" if value == 1 else "down")
-        elif meant is not None:
+        elif meant is not None and await visit.chat.rating_of(reply.id) == meant:  # not one given by a button since
             await visit.chat.unrate(reply.id)
         else:
             return
-        await self._mark(visit, reply.id)
+        await self._channel.turns.mark(visit, reply.id)
 
     async def correct(self, visit: Visit) -> None:
         """The answer that a reply should have been: the one that this message answers, else the last one."""
@@ -96,29 +94,41 @@ class Feedback:
         await visit.tell("done.corrected")
 
     async def _press(self, visit: Visit, value: Literal[1, -1]) -> None:
+        """The same button takes a rating back. Which it was to be is noted first: a crash must not press it twice."""
         reply_id = _id_in(visit)
         await self._own(visit, reply_id)
-        if await visit.chat.rating_of(reply_id) == value:
-            await visit.chat.unrate(reply_id)
-            await visit.answer(visit.texts.t("telegram.unrated"))
-        else:
+        arrival = visit.arrivals[0]
+        if "rating" not in arrival.progress:
+            taken_back = await visit.chat.rating_of(reply_id) == value
+            await self._channel.inbox.note(arrival, rating=0 if taken_back else value)
+        if arrival.progress["rating"]:
             await visit.chat.rate(value, reply_id)
             await visit.answer(visit.texts.t("done.rated_up" if value == 1 else "done.rated_down"))
             self._channel.metrics.feedback(CHANNEL, "up" if value == 1 else "down")
-        await self._mark(visit, reply_id)
+        else:
+            await visit.chat.unrate(reply_id)
+            await visit.answer(visit.texts.t("telegram.unrated"))
+        await self._channel.turns.mark(visit, reply_id)
 
     async def _own(self, visit: Visit, reply_id: int) -> tuple[list[Reply], int]:
         """The replies beside this one, and its place. Raises ChatError when it is somebody else's, or deleted."""
         try:
             return await visit.chat.alternatives_to(reply_id)
         except ChatError as error:
-            raise ChatError("not_yours" if not visit.private else "not_found") from error
+            if error.key == "not_found" and not visit.private:
+                raise ChatError("not_yours") from error
+            raise
 
-    async def _mark(self, visit: Visit, reply_id: int) -> None:
-        """Let the buttons show the rating."""
-        shown = await self._channel.turns.messages_of(visit, reply_id)
-        if shown:
-            await visit.out.mark(visit.spot.chat_id, shown[-1], await self._channel.turns.keyboard(visit, reply_id))
+    async def _place(self, visit: Visit) -> tuple[int | None, list[int]]:
+        """The reply that stands now where the button was pressed, None when that is not known, and its messages."""
+        query = visit.update.callback_query
+        if query is None or query.message is None:
+            return None, []
+        pressed = query.message.message_id
+        standing = await self._channel.turns.reply_at(visit, pressed)
+        if standing is None:
+            return None, [pressed]
+        return standing.id, await self._channel.turns.messages_of(visit, standing.id)
 
     async def _answered(self, visit: Visit) -> int | None:
         message = visit.message
@@ -127,17 +137,12 @@ class Feedback:
             return None
         if answered.from_user.id != self._channel.bot.id:
             return None
-        reply = await asyncio.to_thread(
-            posts.message_at,
-            self._channel.store,
-            CHANNEL,
-            str(visit.spot.chat_id),
-            str(answered.message_id),
-            visit.chat.person.id,
-        )
-        if reply is None or reply.role != "assistant":
-            raise ChatError("not_a_reply")
-        return reply.id
+        reply = await self._channel.turns.reply_at(visit, answered.message_id)
+        if reply is not None and reply.role == "assistant":
+            return reply.id
+        here = str(visit.spot.chat_id), str(answered.message_id)
+        others = await ask(posts.message_at, self._channel.store, CHANNEL, *here)
+        raise ChatError("not_a_reply" if others is None else "not_your_reply")
 
 
 def meaning_of(emojis: Iterable[str]) -> Literal[1, -1] | None:

@@ -152,7 +152,7 @@ class Files:
         except ChatError as error:
             self._decline(visit, error)
             return
-        caption = message.caption or ""
+        caption = self._caption_of([message])
         if visit.arrivals[0].message_id is not None:  # it was taken in, and asked about, before a restart
             await self._channel.turns.say(visit, caption)
             return
@@ -182,7 +182,8 @@ class Files:
         return visit.chat.send(text, stop, await self._channel.groups.origin(visit, context))
 
     def _caption_of(self, messages: list[Message]) -> str:
-        return next((message.caption for message in messages if message.caption), "")
+        captions = (self._channel.groups.text_of(message) for message in messages)
+        return next((caption for caption in captions if caption.strip()), "")
 
 
 @contextlib.asynccontextmanager

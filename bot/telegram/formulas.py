@@ -8,18 +8,20 @@ prices. Code is left as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-import pyromark
 from telegramify_markdown.latex_escape.helper import LatexToUnicodeHelper
+
+from bot.telegram.dialect import prose, rewritten
 
 _LONGEST = 2000  # characters; a longer one is shown as it is written, as reading it takes time that grows faster
 
-_OPTIONS = pyromark.Options.ENABLE_TABLES | pyromark.Options.ENABLE_STRIKETHROUGH | pyromark.Options.ENABLE_FOOTNOTES
 _DELIMITER = re.compile(r"\\[\\$()\[\]]|\$\$?|\n(?:[ \t>]*\n)*")
 _CLOSING = {"\\(": "\\)", "\\[": "\\]", "$": "$", "$$": "$$"}
 _SIGNS = re.compile(r"[\\^_=+<>{}]")
 _WORD = re.compile(r"[^\W\d_]{2}")
+
+_OVERLINED_ROOT = re.compile("√((?:[^\u0305]\u0305)+)")  # a line drawn over each character, which few fonts can show
 
 _reader = LatexToUnicodeHelper()
 
@@ -30,63 +32,36 @@ def readable(formula: str) -> str:
     if len(formula) > _LONGEST:
         return formula
     shown: str = _reader.convert(formula)  # type: ignore[no-untyped-call]
+    shown = _OVERLINED_ROOT.sub(_root, shown)
     return "\n".join(line.strip() for line in shown.splitlines() if line.strip()) or formula
+
+
+def _root(overlined: re.Match[str]) -> str:
+    inside = overlined[1].replace("\u0305", "")
+    return f"√({inside})" if len(inside) > 1 else f"√{inside}"
 
 
 def with_dollars(source: str) -> str:
     if "$" not in source and "\\(" not in source and "\\[" not in source:
         return source
-    data, done = source.encode(), 0
-    pieces: list[str] = []
-    for start, end in _code(source):
-        pieces += [_rewritten(data[done:start].decode()), data[start:end].decode()]
-        done = end
-    return "".join([*pieces, _rewritten(data[done:].decode())])
+    return rewritten(source, (change for start, end in prose(source) for change in _changes(source, start, end)))
 
 
-def _code(source: str) -> Iterator[tuple[int, int]]:
-    """Where code is, in bytes."""
-    end = 0
-    for event, where in pyromark.events_with_range(source, options=_OPTIONS):
-        match event:
-            case {"Code": _} | {"Start": {"CodeBlock": _}} if where["start"] >= end:
-                end = where["end"]
-                yield where["start"], end
-
-
-def _rewritten(text: str) -> str:
-    pieces: list[str] = []
-    done = 0
-    for start, end, shown in sorted(_replacements(text)):
-        pieces += [text[done:start], shown]
-        done = end
-    return "".join([*pieces, text[done:]])
-
-
-def _replacements(text: str) -> Iterator[tuple[int, int, str]]:
-    """What to write instead of which part of `text`: dollars around formulas, and a backslash before other dollars."""
-    opened: re.Match[str] | None = None
-    dollars: list[re.Match[str]] = []  # since then
-    for found in _DELIMITER.finditer(text):
-        mark = found[0]
-        if opened and _closes(opened, found, text):
-            if _is_formula(text[opened.end() : found.start()], opened[0]) and not dollars:
-                yield from _as_dollars(opened, found, text)
-            else:
-                yield from _plain_dollars(opened, *dollars, found)
-        elif opened and ((mark == "\n" and opened[0] != "$") or (mark[0] == "\\" and mark not in _CLOSING)):
-            continue
-        elif opened and opened[0] != "$" and mark[0] != "\n":
-            dollars.append(found)
-            continue
-        elif _opens(found, text):
-            yield from _plain_dollars(*filter(None, [opened]), *dollars)
-            opened, dollars = found, []
-            continue
+def _changes(text: str, start: int, end: int) -> Iterator[tuple[int, int, str]]:
+    """Dollars around formulas, and a backslash before other dollars."""
+    opened: list[re.Match[str]] = []  # what may begin a formula, and the delimiters after it
+    for found in _DELIMITER.finditer(text, start, end):
+        if opened and _closes(opened[0], found, text):
+            changes = _with_dollars if _is_formula(opened, found, text) else _plain
+            yield from changes([*opened, found], text)
+            opened = []
+        elif opened and _goes_on(opened[0], found):
+            opened.append(found)
         else:
-            yield from _plain_dollars(*filter(None, [opened]), *dollars, found)
-        opened, dollars = None, []
-    yield from _plain_dollars(*filter(None, [opened]), *dollars)
+            yield from _plain(opened, text)
+            opened = [found] if _opens(found, text) else []
+            yield from _plain([] if opened else [found], text)
+    yield from _plain(opened, text)
 
 
 def _opens(found: re.Match[str], text: str) -> bool:
@@ -100,21 +75,33 @@ def _closes(opened: re.Match[str], found: re.Match[str], text: str) -> bool:
     return found[0] != "$" or not (text[found.start() - 1].isspace() or (after.isascii() and after.isalnum()))
 
 
-def _is_formula(inside: str, mark: str) -> bool:
-    """Two dollars or brackets may mean something else; words without any sign are no formula."""
-    return mark == "$$" or bool(_SIGNS.search(inside)) or not _WORD.search(inside)
+def _goes_on(opened: re.Match[str], found: re.Match[str]) -> bool:
+    """One dollar ends with its line, and anything else with its paragraph."""
+    if opened[0] == "$":
+        return found[0][0] == "\\" and found[0] not in _CLOSING
+    return found[0][0] != "\n" or found[0] == "\n"
 
 
-def _as_dollars(opened: re.Match[str], closing: re.Match[str], text: str) -> Iterator[tuple[int, int, str]]:
-    if opened[0] == "\\[":
-        yield opened.start(), opened.end(), "$$"
+def _is_formula(opened: Sequence[re.Match[str]], closing: re.Match[str], text: str) -> bool:
+    """Brackets and single dollars may mean something else; plain words are no formula."""
+    if any(mark[0] in _CLOSING for mark in opened[1:]):
+        return False
+    inside = text[opened[0].end() : closing.start()]
+    return opened[0][0] == "$$" or bool(_SIGNS.search(inside)) or not _WORD.search(inside)
+
+
+def _with_dollars(marks: Sequence[re.Match[str]], text: str) -> Iterator[tuple[int, int, str]]:
+    opening, closing = marks[0], marks[-1]
+    if opening[0] == "\\[":
+        yield opening.start(), opening.end(), "$$"
         yield closing.start(), closing.end(), "$$"
-    elif opened[0] == "\\(":
-        inside = " ".join(line.strip("> \t") for line in text[opened.end() : closing.start()].splitlines()).strip()
-        yield opened.start(), closing.end(), f"${inside}$"
+    elif opening[0] == "\\(":
+        lines = text[opening.end() : closing.start()].splitlines()
+        inside = " ".join(line.strip("> \t") for line in lines).strip()
+        yield opening.start(), closing.end(), f"${inside}$"
 
 
-def _plain_dollars(*marks: re.Match[str]) -> Iterator[tuple[int, int, str]]:
+def _plain(marks: Sequence[re.Match[str]], text: str) -> Iterator[tuple[int, int, str]]:
     for mark in marks:
         if mark[0].startswith("$"):
             yield mark.start(), mark.end(), mark[0].replace("$", "\\$")

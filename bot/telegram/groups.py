@@ -62,10 +62,9 @@ class Groups:
         self._overheard = Overheard(self._telegram.group_context)
         self._places: OrderedDict[int, tuple[Place, float]] = OrderedDict()  # with when it was read; the newest last
         self._moved: set[int] = set()  # groups that got a new number while this process ran, by the new one
-        self._unfinished: dict[
-            tuple[Lane, int], float
-        ] = {}  # until when the next piece of somebody's long text may come
-        self._overhearing: set[asyncio.Task[None]] = set()
+        self._unfinished: dict[tuple[Lane, int], float] = {}  # whose long text may have another piece until when
+        self._undecided: dict[int, list[tuple[Message, bool]]] = {}  # what was overheard, and whether it is an edit,
+        self._deciding: dict[int, asyncio.Task[None]] = {}  # while it is found out whether the bot is on in that group
 
     # What is heard
 
@@ -81,6 +80,7 @@ class Groups:
         if message is None:
             return STOPPED in update.api_kwargs
         if message.migrate_to_chat_id is not None:
+            self._moved.add(message.migrate_to_chat_id)
             return True
         if not message.text and not message.effective_attachment:  # it only tells that something happened
             return False
@@ -110,16 +110,19 @@ class Groups:
 
     async def origin(self, visit: Visit, context: str = "") -> Origin:
         """What the model is shown beside the visit's message: see bot.telegram.quoting. Raises ChatError."""
-        message = visit.message
-        before = (
-            [] if visit.private or message is None else self._overheard.before(_lane_of(message), message.message_id)
-        )
+        before: list[Said] = []
+        if visit.message is not None and not visit.private:
+            if (deciding := self._deciding.get(visit.spot.chat_id)) is not None:
+                await asyncio.wait([deciding])
+            before = self._overheard.before(_lane_of(visit.message), visit.message.message_id)
         room = self._channel.settings.engine.max_model_len // 2
         return await origin_of(self._channel.store, visit, self._channel.bot.id, before, room, context)
 
     def unhear(self, user_id: int) -> None:
         """Drop what is kept in memory of somebody who wants to be forgotten."""
         self._overheard.forget(user_id)
+        for heard in self._undecided.values():
+            heard[:] = [each for each in heard if _sender_of(each[0]) != user_id]
 
     def _hears_in_group(self, message: Message, *, edited: bool) -> bool:
         if addressed.by_an_anonymous_admin(message):
@@ -147,22 +150,26 @@ class Groups:
             self._unfinished[_lane_of(message), _sender_of(message)] = now + self._telegram.join_wait_long_s
 
     def _overhear(self, message: Message, edited: bool) -> None:
-        """Keep it for a while, if the bot is switched on there, which may have to be asked first."""
-        known = self._places.get(message.chat.id)
-        if known is not None:
-            self._keep(message, edited, known[0])
-            return
-        hearing = asyncio.create_task(self._overhear_later(message, edited))
-        self._overhearing.add(hearing)
-        hearing.add_done_callback(self._overhearing.discard)
+        """Keep it for a while, if the bot is switched on there."""
+        chat_id = message.chat.id
+        if chat_id in self._undecided:
+            self._undecided[chat_id].append((message, edited))
+        elif chat_id in self._places:
+            self._keep(message, edited, self._places[chat_id][0])
+        else:
+            self._undecided[chat_id] = [(message, edited)]
+            self._deciding[chat_id] = asyncio.create_task(self._decide(chat_id, message.chat.title or ""))
 
-    async def _overhear_later(self, message: Message, edited: bool) -> None:
+    async def _decide(self, chat_id: int, title: str) -> None:
         try:
-            place = await self._place(message.chat.id, message.chat.title or "")
+            place = await self._place(chat_id, title)
         except ChatError as error:
             log.info("what was said in a group is not kept, as the store does not answer", problem=error.key)
         else:
-            self._keep(message, edited, place)
+            for message, edited in self._undecided[chat_id]:
+                self._keep(message, edited, place)
+        finally:
+            del self._undecided[chat_id], self._deciding[chat_id]
 
     def _keep(self, message: Message, edited: bool, place: Place) -> None:
         if place.enabled and message.from_user is not None and message.text:
@@ -175,6 +182,7 @@ class Groups:
             return False
         if not _is_member(change.new_chat_member):
             self._overheard.leave(change.chat.id)
+            self._undecided.get(change.chat.id, []).clear()
             return False
         return not _is_member(change.old_chat_member) and change.chat.id not in self._moved
 
@@ -250,7 +258,6 @@ class Groups:
         if message is None or message.migrate_to_chat_id is None:
             return
         old_id, new_id = message.chat.id, message.migrate_to_chat_id
-        self._moved.add(new_id)
         try:
             await asyncio.to_thread(_move, self._channel.store, str(old_id), str(new_id))
         except StoreError as error:

@@ -40,6 +40,7 @@ class Arrival:
     reply_id: int | None = None  # the reply that was logged before a restart
     progress: dict[str, Any] = field(default_factory=dict)  # what had been done before a restart
     keep: bool = False  # its handling failed in a way that a restart may cure: it stays in the inbox
+    dropped: bool = False  # who sent it was forgotten since, so it is not to be handled any more
 
 
 class InboxQueue(asyncio.Queue[object]):
@@ -115,6 +116,13 @@ class InboxQueue(asyncio.Queue[object]):
                     await asyncio.sleep(pause_s)
             else:
                 return
+
+    def drop(self, user_id: int, *, before: Arrival) -> None:
+        """Handle nothing more of what this person sent before that, in whatever chat it waits."""
+        for arrival in self._arrivals.values():
+            user = arrival.update.effective_user
+            if user is not None and user.id == user_id and arrival.row < before.row:
+                arrival.dropped = True
 
     async def close(self) -> None:
         """Give up on updates that the store has not taken so far; Telegram will deliver them again."""

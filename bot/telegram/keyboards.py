@@ -4,6 +4,7 @@
     stop:5           stop the draft or reply 5
     consent:yes|no|later   forget:all|this:7|no   pick:persona:x, pick:model:x, pick:language:x, pick:open:7
     docs:20          one's documents, those after the 20th    undoc:7:20   delete document 7 and show that list again
+    approve:K7QX-M3PW        broadcast:send|no|stop:5        adapter:x@2, adapter:rollback:x@2
 
 Telegram allows 64 bytes a button.
 """

@@ -1,6 +1,7 @@
 """The order in which updates are handled: those of one chat one after the other, those of different chats at once.
 
-Some overtake: a stop must reach the reply that holds up its chat, and a rating need not wait for the next reply.
+Some overtake: a stop must reach the reply that holds up its chat. Some go beside: a rating need not wait for the next
+reply, only for the rating before it.
 The pieces of a long text, which a client splits, become one: the first waits for the rest before its handling begins.
 """
 
@@ -24,8 +25,9 @@ log = logging.getLogger("familiar.telegram")
 ANY_NUMBER = 1_000_000  # of updates at once: what waits in one chat must not keep the others from beginning
 CLIENT_SPLITS_FROM = 4000  # characters; clients split at 4096, a little earlier where there is a space
 LONGEST_JOINED = 1_000_000  # characters
+FULL_UNITS = 4095  # UTF-16 code units; a piece this long was cut wherever it was full, a shorter one at white space
 
-Lane = tuple[int, int]  # chat, thread
+Lane = tuple[int, int, bool]  # chat, thread, whether beside
 
 
 @dataclass
@@ -38,15 +40,27 @@ class _Group:
     finished: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+def gap_after(piece: str) -> str:
+    """What stood between this piece of a text and the next. Telegram takes white space off the ends of a message."""
+    return "" if len(piece.encode("utf-16-le", "surrogatepass")) // 2 >= FULL_UNITS else "\n"
+
+
 class Lanes(BaseUpdateProcessor):
     """`wait_s` and `long_wait_s`: how long a text waits for its next piece, and after a piece of full length."""
 
     def __init__(
-        self, inbox: InboxQueue, overtakes: Callable[[Update], bool], *, wait_s: float, long_wait_s: float
+        self,
+        inbox: InboxQueue,
+        overtakes: Callable[[Update], bool],
+        goes_beside: Callable[[Update], bool],
+        *,
+        wait_s: float,
+        long_wait_s: float,
     ) -> None:
         super().__init__(ANY_NUMBER)
         self._inbox = inbox
         self._overtakes = overtakes
+        self._goes_beside = goes_beside
         self._wait_s = wait_s
         self._long_wait_s = long_wait_s
         self._tails: dict[Lane, _Group] = {}
@@ -84,7 +98,7 @@ class Lanes(BaseUpdateProcessor):
         if self._overtakes(update):
             await self._handle(_Group([arrival], open=False), coroutine)
             return
-        lane = _lane_of(update)
+        lane = _lane_of(update, beside=self._goes_beside(update))
         before = self._tails.get(lane)
         if before is not None and before.open and self._belongs(before, arrival):
             before.arrivals.append(arrival)
@@ -92,7 +106,7 @@ class Lanes(BaseUpdateProcessor):
             _discard(coroutine)
             await before.finished.wait()
             return
-        group = self._tails[lane] = _Group([arrival], open=_text_of(update) is not None)
+        group = self._tails[lane] = _Group([arrival], open=_may_go_on(update))
         try:
             if before is not None:
                 await before.finished.wait()
@@ -106,6 +120,10 @@ class Lanes(BaseUpdateProcessor):
     async def _handle(self, group: _Group, coroutine: Awaitable[Any]) -> None:
         if self._closing:
             _discard(coroutine)
+            return
+        if group.arrivals[0].dropped:
+            _discard(coroutine)
+            await self._inbox.done(group.arrivals)
             return
         task = asyncio.current_task()
         assert task is not None
@@ -139,35 +157,42 @@ class Lanes(BaseUpdateProcessor):
     def _belongs(self, group: _Group, arrival: Arrival) -> bool:
         first, last = group.arrivals[0], group.arrivals[-1]
         text = _text_of(arrival.update)
-        if text is None or arrival.message_id != last.message_id:
+        if not text or _is_command(text) or arrival.message_id != last.message_id:
             return False
         if _sender(first.update) != _sender(arrival.update):
             return False
         if arrival.message_id is not None:  # they were one before the restart
             return True
-        length = len(text) + sum(len(_text_of(each.update) or "") for each in group.arrivals)
+        length = len(text) + sum(len(_text_of(each.update)) for each in group.arrivals)
         return arrival.received_at - last.received_at <= self._wait_after(last) and length <= LONGEST_JOINED
 
     def _wait_after(self, piece: Arrival) -> float:
-        return self._long_wait_s if len(_text_of(piece.update) or "") >= CLIENT_SPLITS_FROM else self._wait_s
+        return self._long_wait_s if len(_text_of(piece.update)) >= CLIENT_SPLITS_FROM else self._wait_s
 
 
-def _text_of(update: Update) -> str | None:
-    """The text of a new message that is no command; None for everything else."""
-    message = update.message
-    if message is None or not message.text or message.text.startswith("/"):
-        return None
-    return message.text
+def _text_of(update: Update) -> str:
+    """The text of a new message; "" for everything else."""
+    return (update.message.text or "") if update.message else ""
+
+
+def _is_command(text: str) -> bool:
+    return text.startswith("/")
+
+
+def _may_go_on(update: Update) -> bool:
+    """May further pieces of this text come? Those of a command only when it fills its message, as a correction may."""
+    text = _text_of(update)
+    return len(text) >= CLIENT_SPLITS_FROM if _is_command(text) else bool(text)
 
 
 def _sender(update: Update) -> int | None:
     return update.effective_user.id if update.effective_user else None
 
 
-def _lane_of(update: Update) -> Lane:
+def _lane_of(update: Update, *, beside: bool) -> Lane:
     message = update.effective_message
     thread = message.message_thread_id if isinstance(message, Message) and message.is_topic_message else None
-    return (update.effective_chat.id if update.effective_chat else 0, thread or 0)
+    return (update.effective_chat.id if update.effective_chat else 0, thread or 0, beside)
 
 
 def _discard(coroutine: Awaitable[Any]) -> None:

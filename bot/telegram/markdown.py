@@ -5,14 +5,15 @@ lose or glue together is put right in the events, before it sees them:
 
     HTML            is text, as the parser took it for markup that nothing shows
     lists           every block in an item begins on a line of its own
-    tables          columns of code when they fit on a phone, else a list; formulas and links in them are kept
+    tables          columns of code when they fit on a phone, else a list; formulas and links in them are kept, and
+                    cells that the head has no name for
     links           only where Telegram follows them; any other is "text (address)"
     images          links to them
     quotes          one level, as Telegram has no more
     formulas        in Unicode as far as it goes, also short ones and those in tables
     definitions     of links that nothing refers to are text, and footnotes keep their number
 
-What this adds to an unfinished text is in bot.telegram.unfinished.
+Before that, the source itself is changed where the parser would misread it: see formulas, emphasis and unfinished.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from itertools import accumulate
 from telegramify_markdown import MessageEntity, RenderConfig
 from telegramify_markdown.converter import EventWalker
 
-from bot.telegram.dialect import Event, Where, link_definitions, parse
+from bot.telegram.dialect import Event, Where, parse, unused_definitions
+from bot.telegram.emphasis import is_joint, with_joints, without_joints
 from bot.telegram.formulas import readable, with_dollars
 from bot.telegram.grid import grid
 from bot.telegram.spans import Span, accepts_link
@@ -36,6 +38,7 @@ from bot.telegram.unfinished import calmed, open_marks
 _TAB = 4  # columns; Telegram makes every tab one space
 _LANGUAGE = re.compile(r"[{. ]*([\w+#.-]{1,32})")
 _LINE_BREAK_TAG = re.compile(r"<br\s*/?>", re.IGNORECASE)
+_LINK_END = {"End": "Link"}
 _CITATION = re.compile(rb"\[\d+\]")
 
 
@@ -54,12 +57,16 @@ _CONFIG = _config()
 
 def converted(source: str, *, unfinished: bool = False) -> tuple[str, list[Span]]:
     """What is shown of the whole source, before Telegram's rules and limits are applied to it."""
-    source = with_dollars(calmed(source) if unfinished else source)
+    source = with_joints(with_dollars(calmed(source) if unfinished else source))
     events = parse(source)
     rewriter = _Rewriter(source, open_marks(events, source) if unfinished else ())
+    definitions = unused_definitions(source, events)[::-1]
     for event, where in events:
+        while definitions and rewriter.between_blocks and definitions[-1][1]["start"] < where["start"]:
+            rewriter.paragraph(*definitions.pop())
         rewriter.take(event, where)
-    rewriter.unused_definitions()
+    while definitions:
+        rewriter.paragraph(*definitions.pop())
     text, entities, _ = EventWalker(_CONFIG, source).walk(tuple(rewriter.events))
     return text, _spans(text, entities)
 
@@ -100,43 +107,49 @@ class _Rewriter:
 
     def __init__(self, source: str, hidden: Container[int]) -> None:
         self.events: list[Event | tuple[Event, Where]] = []
-        self._source = source
         self._bytes = source.encode()
         self._hidden = hidden
         self._before = _Before.NOTHING
+        self._depth = 0
         self._lists = 0
         self._quotes = 0
         self._language = ""
         self._lines: list[str] | None = None  # of a block of code, while the events are in one
         self._links: list[_Link] = []
-        self._references: set[str] = set()
-        self._footnote = ""
+        self._footnote: tuple[str, Where] | None = None  # one that begins with the next paragraph
         self._alignments: Sequence[str] = ()
         self._rows: list[list[list[Event]]] = []
         self._outside_cell: list[Event | tuple[Event, Where]] | None = None  # what stands before the table
         self._before_table = _Before.NOTHING
         self._cell_end = 0
 
+    @property
+    def between_blocks(self) -> bool:
+        return self._depth == 0
+
     def take(self, event: Event, where: Where) -> None:
         match event:
             case {"Start": tag}:
+                self._depth += 1
                 self._start(tag, where)
             case {"End": tag}:
+                self._depth -= 1
                 self._end(tag, where)
-            case {"Text": text} if where["start"] not in self._hidden:
-                self._text(text)
+            case {"Text": text}:
+                if where["start"] not in self._hidden and not is_joint(self._bytes[where["start"] : where["end"]]):
+                    self._text(text)
             case {"InlineHtml": tag} if self._outside_cell is not None and _LINE_BREAK_TAG.fullmatch(tag):
                 self._text("\n")
             case {"Html": text} | {"InlineHtml": text}:
-                self._text(text)
+                self._text(without_joints(text))
             case {"FootnoteReference": label}:
                 self._text(f"[{label}]")
             case {"Code": code}:
                 self._inline({"Code": code.replace("\t", " ")})
             case {"InlineMath": formula}:
-                self._inline({"Code": readable(formula)})
+                self._inline({"Code": readable(without_joints(formula))})
             case {"DisplayMath": formula}:
-                self._formula(formula, where)
+                self._formula(without_joints(formula), where)
             case "SoftBreak" | "HardBreak":
                 self.events.append({"Text": "\n"})
                 self._before = _Before.NOTHING
@@ -147,21 +160,18 @@ class _Rewriter:
             case {"TaskListMarker": _}:
                 self.events.append(event)
 
-    def unused_definitions(self) -> None:
-        """As text, at the end: the parser leaves out a definition, also when no link refers to it."""
-        for label, url, title in link_definitions(self._source):
-            if label.casefold() not in self._references:
-                text = f'[{label}]: {url} "{title}"' if title else f"[{label}]: {url}"
-                self.events += [{"Start": "Paragraph"}, {"Text": text}, {"End": "Paragraph"}]
+    def paragraph(self, text: str, where: Where) -> None:
+        self.events += [({"Start": "Paragraph"}, where), {"Text": text}, {"End": "Paragraph"}]
 
     def _start(self, tag: Event, where: Where) -> None:
         match tag:
             case "Paragraph" | "HtmlBlock":
                 self._begin_block()
+                label, where = self._footnote or ("", where)
                 self.events.append(({"Start": "Paragraph"}, where))
-                if self._footnote:
-                    self._text(f"[{self._footnote}] ")
-                    self._footnote = ""
+                if label:
+                    self._text(f"[{label}] ")
+                    self._footnote = None
             case {"Heading": _}:
                 self._begin_block()
                 # In an item, the converter would put it on a line below the item's marker.
@@ -190,9 +200,9 @@ class _Rewriter:
                 self._outside_cell, self.events = self.events, []
                 self._before, self._before_table = _Before.NOTHING, self._before
             case {"FootnoteDefinition": label}:
-                self._footnote = label
-            case "Strikethrough" if not self._is_double(where):
-                self._text("~")
+                self._footnote = label, where
+            case "Strikethrough" | "Emphasis" if self._is_text(where):
+                self._text("~" if tag == "Strikethrough" else "*")
             case _:
                 self.events.append({"Start": tag})
 
@@ -228,16 +238,19 @@ class _Rewriter:
                 self._surplus_cells(where)
             case "Table":
                 self._table(where)
-            case "Strikethrough" if not self._is_double(where):
-                self._text("~")
+            case "Strikethrough" | "Emphasis" if self._is_text(where):
+                self._text("~" if tag == "Strikethrough" else "*")
             case "TableHead" | "FootnoteDefinition":
                 pass
             case _:
                 self.events.append({"End": tag})
 
-    def _is_double(self, where: Where) -> bool:
-        """Strikethrough takes two tildes; one means "about"."""
-        return self._bytes[where["start"] : where["start"] + 2] == b"~~"
+    def _is_text(self, marked: Where) -> bool:
+        """One tilde means "about", and an asterisk between numbers or names that they are multiplied."""
+        start, end = marked["start"], marked["end"]
+        if self._bytes[start : start + 1] == b"~":
+            return self._bytes[start + 1 : start + 2] != b"~"
+        return self._bytes[start - 1 : start].isalnum() and self._bytes[end : end + 1].isalnum()
 
     def _begin_block(self, *, own_line: bool = False) -> None:
         """Between blocks the converter begins new lines, except in an item of a list."""
@@ -282,7 +295,6 @@ class _Rewriter:
         self._before = _Before.BLOCK
 
     def _start_link(self, link: dict[str, str], where: Where) -> None:
-        self._references.add(link["id"].casefold())
         followed = not self._links and accepts_link(link["dest_url"])
         if followed:
             self.events.append({"Start": {"Link": {"dest_url": link["dest_url"]}}})
@@ -301,7 +313,7 @@ class _Rewriter:
         if not shown and link.url:
             self._text(link.url)
         if link.followed:
-            self.events.append({"End": "Link"})
+            self.events.append(_LINK_END)
         elif shown and shown.removeprefix("mailto:") != (address := link.url.removeprefix("mailto:")):
             # A place within a document that is not here would only be taken for a hashtag.
             self._text(f" ({address})" if address and not address.startswith("#") else "")
@@ -314,7 +326,7 @@ class _Rewriter:
 
     def _table(self, where: Where) -> None:
         texts = [[_shown(cell).strip() for cell in row] for row in self._rows]
-        linked = any("Link" in str(event) for row in self._rows for cell in row for event in cell)
+        linked = any(_LINK_END in cell for row in self._rows for cell in row)
         columns = None if linked else grid(texts, self._alignments)
         if columns is not None:
             self._code(columns, where)

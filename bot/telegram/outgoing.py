@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from telegram import InlineKeyboardMarkup, LinkPreviewOptions, Message, ReplyParameters
-from telegram.error import BadRequest, ChatMigrated, Forbidden, NetworkError, RetryAfter
+from telegram.error import BadRequest, ChatMigrated, Forbidden, NetworkError, RetryAfter, TelegramError
 from telegram.ext import ExtBot
 
 from bot.telegram.limiter import ChatRateLimiter, Priority
@@ -24,6 +25,7 @@ from bot.telegram.rendering import Part
 log = logging.getLogger("familiar.telegram")
 
 PAUSES_S = (0.5, 1, 2, 5, 10, 20, 30, 30, 30, 30, 30, 30)  # between tries: about four minutes in all
+REMEMBERED_PRESSES = 200
 NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
 
 TelegramBot = ExtBot[Priority]
@@ -41,6 +43,7 @@ class Undelivered(Exception):
 class Outgoing:
     def __init__(self, bot: TelegramBot) -> None:
         self.bot = bot
+        self._answered: deque[str] = deque(maxlen=REMEMBERED_PRESSES)
 
     async def say(
         self,
@@ -118,12 +121,17 @@ class Outgoing:
         if isinstance(self.bot.rate_limiter, ChatRateLimiter):
             self.bot.rate_limiter.withdraw_cosmetic(chat_id)
 
-    async def answer(self, query_id: str, text: str = "", *, alert: bool = False) -> None:
-        """Answer a pressed button. One that was pressed too long ago, e.g. before a restart, waits for nothing more."""
+    async def answer(self, query_id: str, text: str = "", *, alert: bool = False) -> bool:
+        """Answer a pressed button. False when that was not seen: a press takes one answer, and not for long."""
+        if query_id in self._answered:
+            return False
+        self._answered.append(query_id)
         try:
             await self.bot.answer_callback_query(query_id, text[:200] or None, show_alert=alert)
-        except (BadRequest, NetworkError) as error:
+        except TelegramError as error:
             log.info("a button's answer did not arrive: %s", error)
+            return False
+        return True
 
     async def _plainly_if_refused(self, part: Part, send: Callable[[Part], Awaitable[Result]], patient: bool) -> Result:
         pauses_s = PAUSES_S if patient else ()

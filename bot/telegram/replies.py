@@ -16,6 +16,7 @@ class Running:
     thread_id: int | None
     user_id: int
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    unwanted: asyncio.Event = field(default_factory=asyncio.Event)  # nobody is there any more to whom it is written
     draft_id: int = field(default_factory=lambda: secrets.randbelow(2**31 - 1) + 1)  # also names it to its Stop button
 
 
@@ -49,6 +50,16 @@ class Replies:
     def stop_all(self, user_id: int) -> bool:
         """Stop everything that is being written to this person."""
         return self._stop([each for each in self._running if each.user_id == user_id])
+
+    def take_back_all(self, user_id: int) -> None:
+        """Stop everything that is being written to this person, and let nothing of it stand."""
+        for each in self._running:
+            if each.user_id == user_id:
+                each.unwanted.set()
+        self.stop_all(user_id)
+
+    def is_running(self, draft_id: int) -> bool:
+        return any(each.draft_id == draft_id for each in self._running)
 
     def _stop(self, found: list[Running]) -> bool:
         for running in found:

@@ -5,10 +5,11 @@ All of it is between a person and Familiar: in a group nothing of this is shown.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from telegram import InlineKeyboardMarkup, InputFile
@@ -18,7 +19,7 @@ from bot.errors import ChatError
 from bot.telegram import keyboards
 from bot.telegram.outgoing import delivered
 from bot.telegram.rendering import Part
-from bot.telegram.visit import Visit
+from bot.telegram.visit import Visit, only_in_private
 
 if TYPE_CHECKING:
     from bot.telegram.channel import TelegramChannel
@@ -40,7 +41,7 @@ class Rights:
 
     async def privacy(self, visit: Visit) -> None:
         """Show what is kept and what it is used for, or take a yes or no."""
-        _only_in_private(visit)
+        only_in_private(visit)
         if visit.argument:
             choice = consent_in(visit.argument)
             if choice is None:
@@ -74,12 +75,9 @@ class Rights:
 
     async def export(self, visit: Visit) -> None:
         """Send everything that is stored about the person, as one JSON document."""
-        _only_in_private(visit)
+        only_in_private(visit)
         document = await visit.chat.export()
-        name = f"familiar-export-{datetime.now(UTC).date().isoformat()}.json"
-        data = json.dumps(document, ensure_ascii=False, indent=2).encode()
-        if len(data) > LARGEST_FILE:
-            name, data = f"{name}.zip", _zipped(name, data)
+        name, data = await asyncio.to_thread(_packed, document)
         if len(data) > LARGEST_FILE:
             raise ChatError("export_too_large", megabytes=len(data) // 1_000_000)
         await delivered(
@@ -93,17 +91,18 @@ class Rights:
 
     async def forget(self, visit: Visit) -> None:
         """Ask which; nothing is deleted before a button is pressed."""
-        _only_in_private(visit)
+        only_in_private(visit)
         texts = visit.texts
         rows = [(texts.t("consent.button_forget_all"), "forget:all"), (texts.t("consent.button_keep"), "forget:no")]
         if means_everything(visit.argument):
             await visit.say(texts.t("ask.forget_all"), keyboards.choices(rows))
             return
-        rows.insert(0, (texts.t("consent.button_forget_this"), f"forget:this:{_conversation_id(visit)}"))
+        if visit.chat.conversation is not None:
+            rows.insert(0, (texts.t("consent.button_forget_this"), f"forget:this:{visit.chat.conversation.id}"))
         await visit.say(texts.t("consent.forget_which"), keyboards.choices(rows))
 
     async def forget_button(self, visit: Visit) -> None:
-        _only_in_private(visit)
+        only_in_private(visit)
         what, _, conversation_id = visit.argument.partition(":")
         if what == "no":
             await self._settle(visit, visit.texts.t("terminal.kept"))
@@ -113,17 +112,20 @@ class Rights:
             await self._forget_this(visit, int(conversation_id))
 
     async def _forget_this(self, visit: Visit, conversation_id: int) -> None:
-        if conversation_id:
-            await visit.chat.open_conversation(conversation_id)
-        else:
-            await visit.chat.new()
+        """A new one follows, where they were in this one: an older one would be taken for it otherwise."""
+        shown = visit.chat.conversation
+        await visit.chat.open_conversation(conversation_id)
         await visit.chat.forget(everything=False)
+        if shown is not None and shown.id == conversation_id:
+            await visit.chat.settle()
         await self._settle(visit, visit.texts.t("done.forgotten"))
 
     async def _forget_all(self, visit: Visit) -> None:
-        """Replies that are being made end first; they would be about somebody who is not known any more."""
+        """What they wrote elsewhere and what waits is dropped, and replies to it that are being made are taken back."""
         person_id, texts = visit.chat.person.id, visit.texts
-        self._channel.replies.stop_all(visit.user.id)
+        self._channel.inbox.drop(visit.user.id, before=visit.arrivals[0])
+        self._channel.replies.take_back_all(visit.user.id)
+        self._channel.groups.unhear(visit.user.id)
         if self._channel.library is not None and person_id is not None:
             await self._channel.library.forget(person_id)
         forgotten = await visit.chat.forget(everything=True)
@@ -157,19 +159,13 @@ class Rights:
         )
 
 
-def _only_in_private(visit: Visit) -> None:
-    if not visit.private:
-        raise ChatError("only_in_private")
-
-
-def _conversation_id(visit: Visit) -> int:
-    """Of the one shown; 0 when it is new and holds nothing."""
-    conversation = visit.chat.conversation
-    return conversation.id or 0 if conversation is not None and conversation.head_id is not None else 0
-
-
-def _zipped(name: str, data: bytes) -> bytes:
+def _packed(document: dict[str, Any]) -> tuple[str, bytes]:
+    """A name for the file, and what is in it. Blocks."""
+    name = f"familiar-export-{datetime.now(UTC).date().isoformat()}.json"
+    data = json.dumps(document, ensure_ascii=False, indent=2).encode()
+    if len(data) <= LARGEST_FILE:
+        return name, data
     packed = BytesIO()
     with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
         archive.writestr(name, data)
-    return packed.getvalue()
+    return f"{name}.zip", packed.getvalue()

@@ -9,26 +9,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from telegram import InlineKeyboardMarkup
 from telegram.constants import ChatAction
 from telegram.error import TelegramError
 
+from bot.asking import ask
 from bot.assistant import Origin
 from bot.errors import ChatError
 from bot.events import Event, Failed, Finished, Token, Waiting
 from bot.telegram import keyboards
 from bot.telegram.inbox import CHANNEL
+from bot.telegram.lanes import gap_after
+from bot.telegram.rendering import plain
 from bot.telegram.view import View
 from bot.telegram.visit import Visit
 from bot.telemetry import Ending
 from store import posts
+from store.errors import StoreError
+from store.tables import Message
 
 if TYPE_CHECKING:
     from bot.telegram.channel import TelegramChannel
+
+LAST_WORDS_S = 5.0  # for a reply that is being sent when the bot is shut down
 
 Start = Callable[[asyncio.Event, Origin], AsyncGenerator[Event]]
 
@@ -36,12 +44,13 @@ Start = Callable[[asyncio.Event, Origin], AsyncGenerator[Event]]
 class Turns:
     def __init__(self, channel: TelegramChannel) -> None:
         self._channel = channel
+        self._places: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
     async def message(self, visit: Visit) -> None:
         """Reply to a message, whose text may have come in pieces."""
-        messages = [arrival.update.message for arrival in visit.arrivals if arrival.update.message]
-        text = "".join(self._channel.groups.text_of(message) for message in messages)
-        await self.say(visit, text)
+        pieces = [arrival.update.message for arrival in visit.arrivals if arrival.update.message]
+        text_of = self._channel.groups.text_of
+        await self.say(visit, "".join(text_of(piece) + gap_after(piece.text or "") for piece in pieces))
 
     async def edited(self, visit: Visit) -> None:
         """Reply to the new wording of a message that was replied to; the old one and its replies are kept beside it."""
@@ -49,14 +58,7 @@ class Turns:
         text = message.text if message else None
         if message is None or not text:
             return
-        written = await asyncio.to_thread(
-            posts.message_at,
-            self._channel.store,
-            CHANNEL,
-            str(visit.spot.chat_id),
-            str(message.message_id),
-            visit.chat.person.id,
-        )
+        written = await self.reply_at(visit, message.message_id)
         text = self._channel.groups.text_of(message)
         if written is None or written.id is None or written.role != "user" or written.content == text.strip():
             return
@@ -70,13 +72,18 @@ class Turns:
         origin = await self._channel.groups.origin(visit, context)
         await self.run(visit, lambda stop, _: visit.chat.send(text, stop, origin))
 
-    async def run(self, visit: Visit, start: Start, *, instead_of: int | None = None) -> None:
-        """Make a reply and show it; in the place of another one, where `instead_of` names it. Raises ChatError."""
+    async def run(
+        self, visit: Visit, start: Start, *, instead_of: int | None = None, there: Sequence[int] = ()
+    ) -> None:
+        """Make a reply and show it; in the place of the reply `instead_of`, where one is named, which `there` shows.
+
+        Raises ChatError.
+        """
         arrival = visit.arrivals[0]
-        shown = arrival.progress.get("posted") or await self.messages_of(visit, instead_of)
+        shown = arrival.progress.get("posted") or there
         origin = Origin(arrivals=visit.rows)
         if arrival.reply_id is not None:
-            await self.show(visit, arrival.reply_id, shown)
+            await self.show(visit, arrival.reply_id, shown or await self.messages_of(visit, arrival.reply_id))
             return
         if arrival.message_id is not None:
             asked_before = arrival.message_id
@@ -92,14 +99,32 @@ class Turns:
         replies, at = await visit.chat.alternatives_to(reply_id)
         reply = replies[at]
         view = self._view(visit, 0, shown, drafting=False)
-        text = self._with_note(visit, reply.content, reply.finish)
-        ids = await view.finish(text, await self.keyboard(visit, reply_id))
-        await self._delivered(visit, ids, reply_id, reply.parent_id)
+        await self._deliver(visit, view, self._with_note(visit, reply.content, reply.finish), reply_id, reply.parent_id)
+
+    async def mark(self, visit: Visit, reply_id: int) -> None:
+        """Let the buttons under a reply show how it is rated: those that were pressed, else those at its newest place.
+
+        A press may have come too late: what it was meant for may have made room for another reply.
+        """
+        async with self._settling(visit.spot.chat_id):
+            pressed = visit.update.callback_query.message if visit.update.callback_query else None
+            standing = await self.reply_at(visit, pressed.message_id) if pressed else None
+            if pressed is not None and (standing is None or standing.id == reply_id):
+                marked = [pressed.message_id]
+            else:
+                marked = await self.messages_of(visit, reply_id)
+            if marked:
+                await visit.out.mark(visit.spot.chat_id, marked[-1], await self.keyboard(visit, reply_id))
 
     async def keyboard(self, visit: Visit, reply_id: int) -> InlineKeyboardMarkup:
         replies, _ = await visit.chat.alternatives_to(reply_id)
         siblings = [reply.id for reply in replies if reply.id is not None]
         return keyboards.under_reply(reply_id, await visit.chat.rating_of(reply_id), siblings)
+
+    async def reply_at(self, visit: Visit, message_id: int) -> Message | None:
+        """The person's message or reply that this message of the chat shows."""
+        here = str(visit.spot.chat_id), str(message_id), visit.chat.person.id
+        return await ask(posts.message_at, self._channel.store, CHANNEL, *here)
 
     async def messages_of(self, visit: Visit, reply_id: int | None) -> list[int]:
         """The messages that show this reply here, the first first."""
@@ -116,6 +141,8 @@ class Turns:
         instead_of: int | None,
     ) -> None:
         channel, spot = self._channel, visit.spot
+        if visit.arrivals[0].dropped:
+            return
         began = time.monotonic()
         with channel.replies.one(spot.chat_id, spot.thread_id, visit.user.id) as running:
             view = self._view(visit, running.draft_id, shown, drafting=not shown)
@@ -130,6 +157,9 @@ class Turns:
                 ttft_s = end.ttft_s if isinstance(end, Finished) and end.ttft_s else None
                 channel.metrics.turn_ended(CHANNEL, ending, ttft_s, time.monotonic() - began)
             channel.log.info("turn ended", ending=ending, characters=len(text))
+        if running.unwanted.is_set():
+            await view.withdraw()
+            return
         await self._end(visit, view, text, end, instead_of)
         if isinstance(end, Finished):
             await channel.access.spent(CHANNEL, str(visit.user.id), end.prompt_tokens + end.completion_tokens)
@@ -153,8 +183,7 @@ class Turns:
     async def _end(self, visit: Visit, view: View, text: str, end: Finished | Failed, instead_of: int | None) -> None:
         if isinstance(end, Finished) and end.message_id:
             shown = self._with_note(visit, end.text, end.finish)
-            ids = await view.finish(shown, await self.keyboard(visit, end.message_id))
-            await self._delivered(visit, ids, end.message_id, end.asked_id)
+            await self._deliver(visit, view, shown, end.message_id, end.asked_id)
             return
         problem = visit.texts.problem(end) if isinstance(end, Failed) else visit.texts.t("done.stopped_empty")
         if isinstance(end, Failed):
@@ -167,20 +196,50 @@ class Turns:
             await visit.say(problem)
         else:
             await view.finish(problem, None)
+        await self._note(visit, [], None, end.asked_id)
         await self._channel.inbox.done(visit.arrivals)
 
-    async def _delivered(self, visit: Visit, ids: list[int], reply_id: int, asked_id: int | None) -> None:
-        """Note that the reply was shown, at once, and by which messages."""
-        await self._channel.inbox.done(visit.arrivals)
-        store, chat = self._channel.store, str(visit.spot.chat_id)
-        await asyncio.to_thread(posts.record, store, CHANNEL, chat, reply_id, [str(each) for each in ids])
+    async def _deliver(self, visit: Visit, view: View, text: str, reply_id: int, asked_id: int | None) -> None:
+        """Show a reply for good, and note where it stands. Raises ChatError when it was deleted meanwhile."""
+
+        async def deliver() -> None:
+            async with self._settling(visit.spot.chat_id):
+                try:
+                    keyboard = await self.keyboard(visit, reply_id)
+                except ChatError as error:
+                    if error.key == "not_found":
+                        await view.withdraw()
+                        raise
+                    keyboard = keyboards.under_reply(reply_id)  # its buttons need the store, the reply does not
+                ids = await view.finish(text, keyboard)
+                await self._note(visit, ids, reply_id, asked_id)
+            await self._channel.inbox.done(visit.arrivals)
+
+        await _to_its_end(deliver())
+
+    async def _note(self, visit: Visit, ids: Sequence[int], reply_id: int | None, asked_id: int | None) -> None:
+        """Which messages of the chat show the reply, and which the message that it replies to."""
         written = [
-            str(arrival.update.effective_message.message_id)
+            arrival.update.effective_message.message_id
             for arrival in visit.arrivals
             if arrival.update.effective_message and not arrival.update.callback_query
         ]
-        if written and asked_id is not None and not _is_command(visit):
-            await asyncio.to_thread(posts.record, store, CHANNEL, chat, asked_id, written)
+        noted = [(reply_id, ids)]
+        if not _is_command(visit):
+            noted.append((asked_id, written))
+        for message_id, there in noted:
+            if message_id and there:
+                names = [str(each) for each in there]
+                try:
+                    await asyncio.to_thread(
+                        posts.record, self._channel.store, CHANNEL, str(visit.spot.chat_id), message_id, names
+                    )
+                except StoreError as error:  # its buttons work all the same, only reactions and edits find nothing
+                    self._channel.log.warning("where a message stands could not be noted", reason=str(error))
+
+    def _settling(self, chat_id: int) -> asyncio.Lock:
+        """Held while a reply is put into its place, and while its buttons are changed, so that both tell of one."""
+        return self._places.setdefault(chat_id, asyncio.Lock())
 
     def _view(self, visit: Visit, draft_id: int, shown: Sequence[int], *, drafting: bool) -> View:
         channel, telegram, arrival = self._channel, self._channel.settings.telegram, visit.arrivals[0]
@@ -211,9 +270,21 @@ class Turns:
 
     def _with_note(self, visit: Visit, text: str, finish: str) -> str:
         """The reply and, where it did not end by itself, a word on that."""
-        text = text if text.strip() else visit.texts.t("telegram.empty_reply")
+        text = text if plain(text) else visit.texts.t("telegram.empty_reply")
         note = {"stopped": "status.stopped", "length": "status.cut"}.get(finish)
         return f"{text}\n\n_({visit.texts.t(note)})_" if note else text
+
+
+async def _to_its_end(doing: Coroutine[Any, Any, None]) -> None:
+    """Do this as if it could not be cancelled: what was sent but not noted would be sent again after the next start."""
+    task = asyncio.create_task(doing)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=LAST_WORDS_S)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 def _ending_of(end: Finished | Failed | None) -> Ending:

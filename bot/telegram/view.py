@@ -180,7 +180,10 @@ class View:
             if there:
                 message.part, message.keyboard = part, keyboard
                 return
-            del self.messages[index:]  # deleted by the person; what follows is said anew, so that the order holds
+            # Deleted by the person; what follows is said anew, so that the order holds.
+            following, self.messages[index:] = self.messages[index + 1 :], []
+            for message in following:
+                await self.out.remove(self.spot.chat_id, message.message_id)
         message_id = await self.out.say(
             self.spot.chat_id,
             part,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from telegram import InlineKeyboardMarkup, Message, Update, User
 
 from bot.chat import Chat
+from bot.errors import ChatError
 from bot.telegram.inbox import Arrival
 from bot.telegram.outgoing import Outgoing
 from bot.telegram.rendering import Part, plain
@@ -53,6 +54,12 @@ class Visit:
         """Answer a pressed button, which turns until then; in a small box over the chat when there is a text."""
         if self.update.callback_query is not None:
             await self.out.answer(self.update.callback_query.id, text, alert=alert)
+
+
+def only_in_private(visit: Visit) -> None:
+    """Raises ChatError in a group, where others would read what is between a person and Familiar."""
+    if not visit.private:
+        raise ChatError("only_in_private")
 
 
 async def say(out: Outgoing, spot: Spot, parts: Sequence[Part], keyboard: InlineKeyboardMarkup | None = None) -> int:

@@ -61,7 +61,11 @@ class Watchdog:
 
 
 class WatchedRequest(HTTPXRequest):
-    """How an Updater asks for updates, telling `seen` of each answer. `options` are HTTPXRequest's."""
+    """How an Updater asks for updates, telling `seen` of each answer. `options` are HTTPXRequest's.
+
+    `read_timeout` is added to the time that the poll itself asks for. None adds nothing, so that a poll which nothing
+    comes of would time out.
+    """
 
     def __init__(self, seen: Callable[[], None], **options: Any) -> None:
         super().__init__(**options)
@@ -80,13 +84,14 @@ async def fresh_updater(stuck: Updater, *, within_s: float = 15.0) -> Updater:
     not come; after `within_s` that wait is cut. The fresh one may be given updates again that the other had received.
     """
     if stuck.running:
-        await _stop(stuck, within_s)
+        await stop_updater(stuck, within_s=within_s)
     fresh = Updater(stuck.bot, stuck.update_queue)
     await fresh.initialize()
     return fresh
 
 
-async def _stop(updater: Updater, within_s: float) -> None:
+async def stop_updater(updater: Updater, *, within_s: float) -> None:
+    """Stop a running Updater in any case. What was received and not confirmed by then is delivered again later."""
     stopping = asyncio.create_task(updater.stop())
     try:
         await asyncio.wait({stopping}, timeout=within_s)

@@ -28,7 +28,10 @@ async def main(setup: dict[str, Any]) -> int:
     configure_logs(settings.telemetry)
     connection = FakeConnection(Address.model_validate(setup["address"]))
     client = EngineClient(
-        connection, max_concurrent=setup.get("max_concurrent", 16), first_token_timeout_s=60, between_tokens_timeout_s=60
+        connection,
+        max_concurrent=setup.get("max_concurrent", 16),
+        first_token_timeout_s=60,
+        between_tokens_timeout_s=60,
     )
     with Store(f"sqlite:///{Path(setup['folder']) / 'familiar.db'}") as store:
         async with client:

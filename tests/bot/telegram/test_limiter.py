@@ -19,9 +19,6 @@ from tests.fakes.virtual_time import in_virtual_time
 
 HOUR = 3600.0
 
-# What RetryAfter says of its own future whenever one is made.
-pytestmark = pytest.mark.filterwarnings("ignore::telegram.warnings.PTBDeprecationWarning")
-
 
 class Telegram:
     """What arrives there through the limiter, and when. `floods`: the waits it asks of a chat, one a call."""
@@ -288,6 +285,7 @@ def test_after_a_flood_a_chat_begins_with_the_call_that_met_it_and_one_message_a
     assert len(telegram.told) == 3
 
 
+@pytest.mark.filterwarnings("ignore::telegram.warnings.PTBDeprecationWarning")
 @pytest.mark.parametrize("meant_as", ["true", "false"])
 def test_the_wait_is_understood_in_both_forms_that_the_library_gives_it(
     monkeypatch: pytest.MonkeyPatch, meant_as: str

@@ -16,9 +16,8 @@ from telegram.ext import ExtBot, Updater
 from bot.telegram.watchdog import Watchdog, WatchedRequest, fresh_updater
 from tests.fakes.virtual_time import in_virtual_time
 
+HOUR = 3600.0
 GENEROUS_S = 30.0  # bounds what must happen; never decides a test that passes
-
-pytestmark = pytest.mark.filterwarnings("ignore::telegram.warnings.PTBDeprecationWarning")
 
 
 class Restarts:
@@ -64,6 +63,20 @@ def test_polling_is_restarted_when_no_poll_was_answered_for_long_enough(caplog: 
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+def test_the_watchdog_counts_from_its_own_start() -> None:
+    restarts = Restarts()
+
+    async def scenario() -> None:
+        watchdog = Watchdog(90)
+        await asyncio.sleep(HOUR)
+        running = asyncio.create_task(watchdog.run(restarts))
+        await asyncio.sleep(100)
+        running.cancel()
+
+    in_virtual_time(scenario())
+    assert restarts.at == [HOUR + 90]
+
+
 def test_restarts_that_do_not_help_come_ever_more_seldom_but_never_end() -> None:
     at = watched_for(6000, Watchdog(90), Restarts())
     pauses = [round(later - earlier) for earlier, later in zip([0, *at], at, strict=False)]
@@ -93,7 +106,7 @@ class Server:
 
     def __init__(self) -> None:
         self.polls = 0
-        self.refused = 0
+        self.stuck_polls = 0
         self.updates: list[dict[str, Any]] = []
         self.stuck: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
         self.url = ""
@@ -105,6 +118,7 @@ class Server:
             return _result(True)
         self.polls += 1
         if self.stuck is not None:
+            self.stuck_polls += 1
             return await self.stuck(request)
         offset = int(str((await request.post()).get("offset", 0)))
         await asyncio.sleep(0.01)
@@ -146,7 +160,7 @@ async def server() -> AsyncIterator[Server]:
     server = Server()
     app = web.Application()
     app.router.add_post("/bot{token}/{method}", server.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0)
+    runner = web.AppRunner(app, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/bot"
@@ -156,7 +170,7 @@ async def server() -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def bot_of(server: Server, seen: Callable[[], None]) -> AsyncIterator[ExtBot[None]]:
-    polls = WatchedRequest(seen, connection_pool_size=1, read_timeout=None)
+    polls = WatchedRequest(seen, connection_pool_size=1, read_timeout=HOUR)
     async with ExtBot("42:TEST", server.url, get_updates_request=polls) as bot:
         yield bot
 
@@ -179,8 +193,7 @@ async def test_updates_come_again_after_polling_got_stuck(
         await updater.start_polling(timeout=0)
         await until(lambda: server.polls > 2)
         server.stuck = stuck
-        polls = server.polls
-        await until(lambda: server.polls > polls)  # one of them is stuck now
+        await until(lambda: server.stuck_polls > 0)
 
         async def restart() -> None:
             nonlocal updater
@@ -190,9 +203,13 @@ async def test_updates_come_again_after_polling_got_stuck(
 
         running = asyncio.create_task(watchdog.run(restart))
         server.updates.append({"update_id": 7, "message": _message("hello again")})
-        update = await asyncio.wait_for(received.get(), GENEROUS_S)
-        running.cancel()
-        await updater.stop()
+        try:
+            update = await asyncio.wait_for(received.get(), GENEROUS_S)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            if updater.running:
+                await updater.stop()
     assert isinstance(update, Update)
     assert update.message is not None
     assert update.message.text == "hello again"
@@ -206,13 +223,28 @@ async def test_an_updater_that_was_replaced_polls_no_more(server: Server) -> Non
         await stuck.start_polling(timeout=0)
         await until(lambda: server.polls > 2)
         server.stuck = silent
-        polls = server.polls
-        await until(lambda: server.polls > polls)
+        await until(lambda: server.stuck_polls > 0)
         fresh = await fresh_updater(stuck, within_s=0.1)
         server.heal()
         assert not stuck.running
         assert not fresh.running
         assert "Updater:start_polling:polling_task" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def test_an_updater_is_replaced_though_its_sleep_and_its_last_poll_must_both_be_cut(server: Server) -> None:
+    async with bot_of(server, lambda: None) as bot:
+        stuck = Updater(bot, asyncio.Queue())
+        await stuck.initialize()
+        server.stuck = told_to_wait
+        await stuck.start_polling(timeout=0)
+        await until(lambda: server.stuck_polls > 0)
+        server.stuck = silent
+        fresh = await asyncio.wait_for(fresh_updater(stuck, within_s=0.1), GENEROUS_S)
+        server.heal()
+        polls = server.polls
+        await fresh.start_polling(timeout=0)
+        await until(lambda: server.polls > polls)
+        await fresh.stop()
 
 
 async def test_an_updater_that_is_well_is_replaced_without_a_word(
