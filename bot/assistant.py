@@ -3,8 +3,8 @@
 A channel calls `turn` (or `reply_to`, for another reply to a message that is already stored) and renders the events.
 Whatever way a turn ends, what the person saw is in the log: a stopped, closed or cancelled reply is kept as far as it
 was handed out, and so is one that the engine broke off. The exception is a reply to something in the inbox that is
-cancelled by a shutdown, since the next start replies to that anew. Nothing that goes wrong inside a turn is raised; it is told as
-the last event.
+cancelled by a shutdown, since the next start replies to that anew. Nothing that goes wrong inside a turn is raised; it
+is told as the last event.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def test_without_a_token_one_sentence_says_how_to_get_one_and_nothing_is_touched
     assert not (tmp_path / "data" / "models").exists()
 
 
-@pytest.mark.parametrize("token", ["hello", "123456", ":AAE", "12 34:AAE", "123456:AA E", "１２:AAE", "123456:密钥"])
+@pytest.mark.parametrize("token", ["hello", "987654", ":AAF", "12 34:AAF", "987654:AA F", "１２:AAF", "987654:密钥"])
 def test_what_is_no_token_is_told_without_showing_it(environment: dict[str, str], tmp_path: Path, token: str) -> None:
     (tmp_path / "token").write_text(token, encoding="utf-8")
     ran = familiar({**environment, "FAMILIAR_TELEGRAM__TOKEN_FILE": str(tmp_path / "token")}, "telegram")

@@ -42,7 +42,7 @@ from bot.telegram.inbox import CHANNEL, InboxQueue
 from bot.telegram.lanes import Lanes
 from bot.telegram.limiter import ChatRateLimiter
 from bot.telegram.outgoing import Outgoing
-from bot.telegram.watchdog import WatchedRequest, Watchdog, fresh_updater, stop_updater
+from bot.telegram.watchdog import Watchdog, WatchedRequest, fresh_updater, stop_updater
 from bot.telemetry import Metrics
 from settings import Settings, Telegram
 
