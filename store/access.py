@@ -62,7 +62,7 @@ def by_code(store: Store, code: str) -> Access | None:
     if not code:
         return None
     with store.reading() as session:
-        return session.exec(select(Access).where(Access.code == code.upper(), Access.state == "pending")).first()
+        return session.exec(select(Access).where(Access.code == code.upper())).first()
 
 
 def listing(store: Store) -> list[Access]:

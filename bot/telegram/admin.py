@@ -69,7 +69,7 @@ class Admin:
         }
         names = {row.external_id: row.name for row in rows} | {each: person.name for each, person in known.items()}
         standings = await self._channel.access.standings(CHANNEL, list(names))
-        waiting = [row for row in rows if row.code and standings[row.external_id].state == "pending"]
+        waiting = [row for row in rows if standings[row.external_id].state == "pending"]
         decided = [row.external_id for row in rows if row.state != "pending" and row.external_id not in known]
         listed = [*known, *decided]
         lines = [texts.t("admin.users", count=len(known))]

@@ -37,6 +37,7 @@ def cut(text: str, spans: Sequence[Span], max_units: int, max_entities: int) -> 
 
     `spans` are sorted as `spans.accepted` gives them; those of a piece count from its beginning.
     """
+    text = text.rstrip(BLANK)
     units = Units(text)
     pieces: list[tuple[str, list[Span]]] = []
     started: list[Span] = []  # before `start`, and not ended there

@@ -111,13 +111,16 @@ class Feedback:
         await self._channel.turns.mark(visit, reply_id)
 
     async def _own(self, visit: Visit, reply_id: int) -> tuple[list[Reply], int]:
-        """The replies beside this one, and its place. Raises ChatError when it is somebody else's, or deleted."""
+        """The replies beside this one, and its place. Raises ChatError when it is somebody else's, deleted, or none."""
         try:
-            return await visit.chat.alternatives_to(reply_id)
+            replies, at = await visit.chat.alternatives_to(reply_id)
         except ChatError as error:
             if error.key == "not_found" and not visit.private:
                 raise ChatError("not_yours") from error
             raise
+        if replies[at].role != "assistant":
+            raise ChatError("not_found")
+        return replies, at
 
     async def _place(self, visit: Visit) -> tuple[int | None, list[int]]:
         """The reply that stands now where the button was pressed, None when that is not known, and its messages."""

@@ -70,7 +70,7 @@ class FakeLibrary:
     def _read(self, progress: Progress) -> None:
         """In a thread, as reading is."""
         for step in range(self.steps):
-            progress(step / self.steps, "reading" if step < self.steps // 2 else "indexing")
+            progress(step / self.steps, "reading" if step < self.steps / 2 else "indexing")
 
     def _refuse(self, name: str, path: Path, data: bytes) -> None:
         if path.suffix not in (".txt", ".md", ".pdf"):

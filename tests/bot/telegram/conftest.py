@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,13 +15,16 @@ from bot.access import Access
 from bot.assistant import Assistant
 from bot.telegram.application import Service
 from bot.telegram.channel import TelegramChannel
+from bot.telegram.limiter import ChatRateLimiter
 from bot.telemetry import Metrics
 from engine.client import EngineClient
 from settings import Access as AccessSettings
 from settings import Learning, Settings, Telegram
+from store import conversations, people
 from store.session import Store
+from store.tables import Message
 from tests.fakes.vllm import FakeConnection, FakeVllm, eventually
-from tests.telegram_server import Chat, TelegramServer
+from tests.telegram_server import Chat, TelegramServer, User
 
 FAST: dict[str, Any] = {
     "draft_interval_s": 0.02,
@@ -66,6 +70,17 @@ class Talk:
         await self.stop()
         await self.start()
 
+    def branch(self, chat: Chat, person: User | None = None) -> list[Message]:
+        """What stands on the branch shown of the conversation that somebody last used there."""
+        user_id, place = (chat.id, "") if chat.type == "private" else (chat.members[0].id, str(chat.id))
+        known = people.with_identity(self.store, "telegram", str(person.id if person else user_id))
+        held = conversations.latest(self.store, known.id or 0, "telegram", place) if known else None
+        return conversations.path(self.store, held.head_id) if held and held.head_id else []
+
+    def prompt(self, number: int = -1) -> list[str]:
+        """What the engine was asked, without the system's part."""
+        return [each["content"] for each in self.vllm.chats[number].body["messages"] if each["role"] != "system"]
+
     def private(self, id: int = 101, name: str = "Ada", language: str = "en") -> Chat:
         return self.server.private(self.server.user(id, name, language_code=language))
 
@@ -85,6 +100,13 @@ def access() -> AccessSettings:
 def learning() -> Learning:
     """Nobody is asked, so that a question stands in no other test's way."""
     return Learning(consent="none")
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a test in which much is said: Telegram's limits on messages a second and a minute do not hold."""
+    without_limits = partial(ChatRateLimiter, chat_rate=1000, chat_burst=1000, group_limit=1000, overall_limit=1000)
+    monkeypatch.setattr("bot.telegram.application.ChatRateLimiter", without_limits)
 
 
 @pytest.fixture

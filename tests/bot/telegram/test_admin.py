@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bot.texts import texts_for
+from engine.client import EngineClient
 from engine.errors import EngineFailed
+from engine.process import LocalEngine
+from engine.state import Address, State
 from settings import Access as AccessSettings
+from settings import Data, Settings
 from store import access as decisions
 from store import adapters, conversations, lineage, people
 from tests.bot.telegram.conftest import Talk
@@ -14,6 +20,7 @@ from tests.fakes.vllm import FakeConnection, Hold, Reply, eventually
 from tests.telegram_server import Chat
 
 OLGA = 1  # who runs the bot
+ADDRESS = Address(url="http://127.0.0.1:1", api_key="", model="smol", max_model_len=4096)
 
 
 @pytest.fixture
@@ -168,7 +175,8 @@ async def test_blocking_ends_the_reply_that_is_being_written(talk: Talk, olga: C
     await hold.reached.wait()
     olga.send("/block 2")
     await said(olga, "is blocked")
-    await eventually(lambda: len(talk.vllm.aborted) == 1)
+    await bo.wait_for(lambda: "One" in bo.last.text and "(stopped)" in bo.last.text)
+    assert len(talk.vllm.aborted) == 1
 
 
 async def test_the_author_of_a_message_in_a_group_is_blocked_by_answering_it(talk: Talk, olga: Chat) -> None:
@@ -307,3 +315,24 @@ async def test_an_engine_that_is_down_is_told_and_nothing_else_is_missing(
     olga.send("/stats")
     await said(olga, "Everybody together:")
     assert "There is no more memory." in olga.last.text
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (State(phase="stopped", since=0), "The engine is asleep; the next message wakes it."),
+        (State(phase="loading", since=0), "Loading the model…"),
+        (State(phase="failed", since=0, detail="out of memory"), "The engine is not running. out of memory"),
+        (State(phase="ready", since=0, address=ADDRESS), "The engine is ready: smol"),
+    ],
+    ids=lambda given: given.phase if isinstance(given, State) else "",
+)
+async def test_an_engine_of_our_own_is_not_woken_to_be_told_about(
+    talk: Talk, olga: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: State, told: str
+) -> None:
+    engine = LocalEngine(Settings(data=Data(folder=tmp_path)))
+    monkeypatch.setattr(engine, "state", lambda: state)
+    monkeypatch.setattr(EngineClient, "connection", engine)
+    olga.send("/stats")
+    await said(olga, told)
+    assert list(tmp_path.glob("engine")) == []

@@ -222,10 +222,12 @@ async def test_a_group_that_takes_the_bot_in_is_told_once_how_to_talk_with_it(
     assert len(group.replies) == 2
 
 
-async def test_being_blocked_in_private_is_no_event(talk: Talk, ada: User) -> None:
+async def test_what_merely_happens_in_private_is_not_heard_either(talk: Talk, ada: User) -> None:
     private = talk.server.private(ada)
     talk.server.block(ada)
     talk.server.unblock(ada)
+    pinned = raw(private, 1, ada.json(), text="Hi")
+    talk.server.push({"message": raw(private, 2, ada.json(), pinned_message=pinned)})
     private.send("Hi")
     await private.wait_for(lambda: private.last.text == "Hello there!")  # type: ignore[union-attr]
     assert written_down(talk) == 1
