@@ -1,6 +1,6 @@
 """The bot that bench.telegram_load measures, as a process of its own: everything real but Telegram and the engine.
 
-    python -m bench.telegram_bot '{"folder": …, "address": …, "token": …, "api_url": …, "limits": "real" | "off"}'
+python -m bench.telegram_bot '{"folder": …, "address": …, "token": …, "api_url": …, "limits": "real" | "off"}'
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def prose(source: str) -> Iterator[tuple[int, int]]:
     done = at = 0
     for event, where in parse(source, formulas=False):
         match event:
-            case {"Code": _} | {"Start": {"CodeBlock": _}} if where["start"] >= done:
+            case {"Code": _} | {"Start": {"CodeBlock": _}}:
                 start = at + len(data[done : where["start"]].decode())
                 yield at, start
                 at, done = start + len(data[where["start"] : where["end"]].decode()), where["end"]

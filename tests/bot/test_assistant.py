@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from bot.assistant import Assistant
+from bot.assistant import Assistant, Origin
 from bot.events import Event, Failed, Finished, Token, Waiting
 from engine.client import EngineClient
 from engine.errors import EngineFailed
 from settings import Persona, Sampling
-from store import adapters, conversations, people
+from store import adapters, conversations, inbox, people
 from store.session import Store
 from store.tables import Conversation, Message, Person
 from tests.fakes.vllm import Cut, FakeVllm, Fault, Hold, Refusal, Reply, eventually
@@ -587,3 +587,46 @@ async def test_a_channel_that_is_slow_to_show_does_not_slow_the_engine(assistant
         if shown == 1:
             await eventually(lambda: vllm.running == 0)
     assert shown == 20
+
+
+async def test_what_a_message_is_understood_from_is_sent_but_not_taken_for_its_text(
+    assistant, conversation, person, store, vllm
+):
+    origin = Origin(context='[In answer to Bo: "It rains."]')
+    end = await finished(assistant.turn(conversation, person, "Really?", origin=origin))
+    sent = '[In answer to Bo: "It rains."]\n\nReally?'
+    assert vllm.chats[-1].body["messages"][-1]["content"] == sent
+    asked = conversations.message(store, end.asked_id, person.id)
+    assert (asked.content, asked.sent) == ("Really?", sent)
+    await finished(assistant.turn(conversation, person, "And tomorrow?"))
+    assert sent in [message["content"] for message in vllm.chats[-1].body["messages"]]
+
+
+async def test_the_inbox_is_told_what_became_of_an_arrival(assistant, conversation, person, store, vllm):
+    row = inbox.receive(store, "telegram", "1:7", {"text": "Hello"})
+    hold = Hold()
+    vllm.script(Reply("Hel", hold, "lo"))
+    turn = asyncio.create_task(finished(assistant.turn(conversation, person, "Hello", origin=Origin(arrivals=(row,)))))
+    await hold.reached.wait()
+    (waiting,) = inbox.waiting(store, "telegram")
+    assert conversations.message(store, waiting.message_id, person.id).content == "Hello"
+    assert waiting.reply_id is None
+    hold.release.set()
+    end = await turn
+    (waiting,) = inbox.waiting(store, "telegram")
+    assert waiting.reply_id == end.message_id
+
+
+async def test_a_reply_to_an_arrival_that_is_cut_short_by_a_shutdown_is_not_kept(
+    assistant, conversation, person, store, vllm
+):
+    row = inbox.receive(store, "telegram", "1:7", {"text": "Hello"})
+    hold = Hold()
+    vllm.script(Reply("Hel", hold))
+    turn = asyncio.create_task(finished(assistant.turn(conversation, person, "Hello", origin=Origin(arrivals=(row,)))))
+    await hold.reached.wait()
+    turn.cancel()
+    await asyncio.gather(turn, return_exceptions=True)
+    (waiting,) = inbox.waiting(store, "telegram")
+    assert waiting.reply_id is None
+    assert conversations.count_replies(store, waiting.message_id) == 0

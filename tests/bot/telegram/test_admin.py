@@ -335,4 +335,4 @@ async def test_an_engine_of_our_own_is_not_woken_to_be_told_about(
     monkeypatch.setattr(EngineClient, "connection", engine)
     olga.send("/stats")
     await said(olga, told)
-    assert list(tmp_path.glob("engine")) == []
+    assert engine.files.supervisor() is None

@@ -139,21 +139,21 @@ def test_the_cut_is_after_a_sentence_before_it_is_after_a_word():
 
 
 def test_a_block_of_code_goes_to_the_next_message_whole_when_it_begins_late():
-    source = "text " * 8 + "\n\n```py\n" + "x = 1\n" * 4 + "```"
+    source = "text " * 8 + "\n\n```py\n" + "x = 1\n\n" * 3 + "```"
     first, second = render(source, max_units=50)
     assert first.entities == ()
     assert covered(second, second.entities[0]) == second.text
 
 
 def test_a_long_block_of_code_is_code_of_its_language_in_every_message():
-    source = "```python\n" + "".join(f"def f{n}():\n    return {n}\n\n" for n in range(400)) + "```"
-    parts = render(source)
-    assert len(parts) > 2
+    source = "```python\n" + "".join(f"def f{n}():\n    x = {n}\n    return x\n" for n in range(400)) + "```"
+    parts = [*render(source), *render(source, max_units=200)]
+    assert len(parts) > 50
     for part in parts:
         (entity,) = part.entities
         assert (entity.type, entity.language, covered(part, entity)) == ("pre", "python", part.text)
         assert part.text.startswith("def f")  # not within a function, where that can be
-    assert together(parts) == visible(source.removeprefix("```python").removesuffix("```"))
+    assert together(parts) == 2 * visible(source.removeprefix("```python").removesuffix("```"))
 
 
 def test_code_cut_within_a_function_keeps_its_indent():
@@ -161,6 +161,12 @@ def test_code_cut_within_a_function_keeps_its_indent():
     parts = render(source, max_units=100)
     assert all(part.text.startswith("    call(") for part in parts[1:])
     assert [fault for part in parts for fault in faults(part)] == []
+
+
+def test_a_long_line_of_code_is_cut_after_a_word():
+    parts = render("```\n" + "word " * 40 + "\n  end\n```", max_units=28)
+    assert all(part.text.startswith("word") for part in parts[:-1])
+    assert parts[-1].text == "  end"
 
 
 def test_a_quote_goes_on_in_the_next_message():
@@ -177,6 +183,10 @@ def test_no_character_is_torn(character: str, max_units: int):
             *plain(character * 40, max_units=max_units),
         ):
             assert set(iter_graphemes(part.text)) <= {character, "a", "b"}
+
+
+def test_a_mark_stays_with_the_punctuation_that_it_stands_on():
+    assert texts(render("一二三四。\u0301五六七", max_units=7)) == ["一二三四。\u0301五", "六七"]
 
 
 def test_one_character_longer_than_a_message_is_cut_all_the_same():

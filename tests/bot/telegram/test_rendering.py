@@ -85,6 +85,10 @@ def test_a_quote_within_a_quote_is_part_of_it():
     assert "<pre>  indented code</pre></blockquote>" in marked([part])
 
 
+def test_a_long_quote_is_not_folded():
+    assert shown("> " + "word " * 100) == f"<blockquote>{'word ' * 99}word</blockquote>"
+
+
 def test_html_is_text():
     assert shown(HTML) == (
         "Use a <code><div></code>, or <b>bold</b> in HTML:\n\n<details>\n<summary>More</summary>\n\n"
@@ -279,6 +283,11 @@ def test_other_dollars_stay_as_they_are(source: str):
 def test_a_formula_on_its_own_lines_does_not_run_into_the_text():
     assert shown("so $$x^2$$ follows") == "so \n<pre>x²</pre>\nfollows"
     assert shown("- so\n  \\[\n  x^2\n  \\]\n  follows") == "• so\n<pre>x²</pre>\nfollows"
+
+
+def test_a_formula_too_long_to_be_read_is_shown_as_it_is_written():
+    formula = "\\alpha + " * 400
+    assert shown(f"$${formula}$$") == f"<pre>{formula.strip()}</pre>"
 
 
 def test_brackets_that_hold_words_are_brackets():

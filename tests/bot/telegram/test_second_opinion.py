@@ -126,9 +126,7 @@ async def channel(
         "learning": Learning(consent="none"),
     }
     settings = settings.model_copy(update=changes)
-    channel = TelegramChannel(
-        Assistant(store, client, settings), settings, Access(store, settings.access), Metrics()
-    )
+    channel = TelegramChannel(Assistant(store, client, settings), settings, Access(store, settings.access), Metrics())
     channel.library = FakeLibrary()
     service = Service(channel)
     serving = asyncio.create_task(service.run())
@@ -167,7 +165,9 @@ async def test_a_command_a_chinese_text_a_button_and_a_document(
     await emulator.send(document=document | {"mime_type": "text/plain", "file_size": len(data)})
     library = channel.library
     assert isinstance(library, FakeLibrary)
-    await eventually(lambda: [(each.document.name, each.data) for each in library.held.values()] == [("笔记.txt", data)])
+    await eventually(
+        lambda: [(each.document.name, each.data) for each in library.held.values()] == [("笔记.txt", data)]
+    )
 
     await eventually(lambda: channel.inbox.waiting == 0)
     assert set(emulator.calls("sendMessage")[1:]) == {200}

@@ -57,6 +57,7 @@ def test_what_is_no_mark_is_shown_at_once(source: str):
 
 def test_a_mark_that_was_never_closed_is_shown_when_its_paragraph_ends():
     assert shown("a **b", unfinished=True) == "a b"
+    assert shown("a **b\n\n", unfinished=True) == "a **b"
     assert shown("a **b\n\nc", unfinished=True) == "a **b\n\nc"
     assert shown("a **b") == "a **b"
 
@@ -102,7 +103,7 @@ def test_messages_before_the_last_stay_while_the_reply_grows():
     words = random.Random(3)
     pieces = ["some words ", "a **bold** one, ", "`code` ", "一些中文。", "A sentence. ", "\n\n", "\n- item ", "😀 "]
     pieces += ["\n\n```py\n" + "x = 1\n" * 12 + "```\n\n", "\n\n> a quote\n\n", "\n\n## Heading\n\n"]
-    ends = accumulate(words.choice(pieces) for _ in range(400))
+    ends = accumulate(words.choice(pieces) for _ in range(200))
     shown_before = []
     for source in ends:
         parts = render(source, unfinished=True, max_units=300)

@@ -89,9 +89,7 @@ async def test_reactions_and_the_native_stop_are_asked_for(talk: Talk) -> None:
 
 
 @pytest.mark.parametrize("secret", [None, "", "guessed", SECRET[:-1], SECRET.upper()])
-async def test_what_comes_without_the_secret_is_refused_and_not_kept(
-    talk: Talk, url: str, secret: str | None
-) -> None:
+async def test_what_comes_without_the_secret_is_refused_and_not_kept(talk: Talk, url: str, secret: str | None) -> None:
     talk.private()
     assert await post(url, update_saying("Hello"), secret) == 403
     assert inbox.waiting(talk.store, "telegram") == []
