@@ -44,6 +44,7 @@ from bot.telegram.limiter import ChatRateLimiter
 from bot.telegram.outgoing import Outgoing
 from bot.telegram.watchdog import Watchdog, WatchedRequest, fresh_updater, stop_updater
 from bot.telemetry import Metrics
+from engine.errors import EngineError
 from settings import Settings, Telegram
 
 log = structlog.get_logger("familiar.telegram")
@@ -70,11 +71,10 @@ App = Application[Any, Any, Any, Any, Any, Any]
 
 
 async def run(assistant: Assistant, settings: Settings) -> int:
-    """Serve Telegram until SIGINT or SIGTERM; the exit code. A second signal does not wait for running replies."""
-    token = settings.telegram.token.get_secret_value()
-    if not token.partition(":")[0].isdecimal():
-        log.error("This is not a bot's token: one looks like 123456789:AAF…, as BotFather shows it.")
-        return 2
+    """Serve Telegram until SIGINT or SIGTERM; the exit code. A second signal does not wait for running replies.
+
+    `settings.telegram.token` has the form of a token.
+    """
     metrics = Metrics()
     server = metrics.serve(settings.telemetry.metrics_port) if settings.telemetry.metrics_port else None
     try:
@@ -140,15 +140,16 @@ class Service:
         waiting = await channel.inbox.restore(app.bot)
         await app.start()
         registering = asyncio.create_task(menu.register(app.bot, channel.store, channel.settings))
+        waking = asyncio.create_task(self._wake())
         receiving = asyncio.create_task(self._receive())
         log.info("Telegram is served", bot=f"@{app.bot.username}", updates=self._telegram.updates, waiting=waiting)
         try:
             yield receiving
         finally:
             log.info("shutting down", running_replies=len(channel.replies), waiting=channel.inbox.waiting)
-            for task in (registering, receiving):
+            for task in (registering, waking, receiving):
                 task.cancel()
-            await asyncio.gather(registering, receiving, return_exceptions=True)
+            await asyncio.gather(registering, waking, receiving, return_exceptions=True)
             await self._stop_receiving()
             closing = asyncio.create_task(channel.lanes.close(self._telegram.shutdown_grace_s))
             hurry = asyncio.create_task(self._hurry.wait())
@@ -161,6 +162,11 @@ class Service:
             await channel.inbox.close()
             await app.shutdown()
             log.info("shut down", left_in_the_inbox=channel.inbox.waiting)
+
+    async def _wake(self) -> None:
+        """Have the engine start before the first message. What goes wrong is told with that."""
+        with contextlib.suppress(EngineError):
+            await self._channel.assistant.client.address()
 
     async def _receive(self) -> None:
         """Receive updates, and begin anew whenever polling has gone silent."""
