@@ -221,6 +221,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _vision_is_named(self) -> Settings:
+        if bool(self.media.vision_url) != bool(self.media.vision_model):
+            raise ValueError("media.vision_url, media.vision_model: one without the other sees nothing")
+        return self
+
+    @model_validator(mode="after")
     def _telegram_fits(self) -> Settings:
         if self.telegram.stalled_after_s <= self.telegram.poll_timeout_s:
             raise ValueError("telegram.stalled_after_s: must be more than telegram.poll_timeout_s, or no poll is over")

@@ -167,6 +167,7 @@ def test_a_token_in_config_toml_is_refused(tmp_path: Path) -> None:
         ("[access]\nallow = ['12345']\n", "channel:id"),
         ("[access]\nmode = 'closed'\n", "'pairing'"),
         ("[telegram]\nupdates = 'webhook'\n", "webhook_url"),
+        ("[media]\nvision_url = 'http://127.0.0.1:8001/v1'\n", "vision_model"),
         ("[telegram]\nstalled_after_s = 25\n", "poll_timeout_s"),
         ("[telegram]\napi_url = 'api.telegram.org'\n", "telegram.api_url"),
     ],

@@ -156,14 +156,13 @@ class Lanes(BaseUpdateProcessor):
 
     def _belongs(self, group: _Group, arrival: Arrival) -> bool:
         first, last = group.arrivals[0], group.arrivals[-1]
-        text = _text_of(arrival.update)
-        if not text or _is_command(text) or arrival.message_id != last.message_id:
+        if arrival.message_id != last.message_id or not _continues(last.update, arrival.update):
             return False
         if _sender(first.update) != _sender(arrival.update):
             return False
         if arrival.message_id is not None:  # they were one before the restart
             return True
-        length = len(text) + sum(len(_text_of(each.update)) for each in group.arrivals)
+        length = len(_text_of(arrival.update)) + sum(len(_text_of(each.update)) for each in group.arrivals)
         return arrival.received_at - last.received_at <= self._wait_after(last) and length <= LONGEST_JOINED
 
     def _wait_after(self, piece: Arrival) -> float:
@@ -180,9 +179,25 @@ def _is_command(text: str) -> bool:
 
 
 def _may_go_on(update: Update) -> bool:
-    """May further pieces of this text come? Those of a command only when it fills its message, as a correction may."""
+    """May further pieces of this text come? Those of a command only when it fills its message, as a correction may.
+
+    Photos that are sent together are pieces, too.
+    """
     text = _text_of(update)
+    if _album_of(update):
+        return True
     return len(text) >= CLIENT_SPLITS_FROM if _is_command(text) else bool(text)
+
+
+def _continues(last: Update, update: Update) -> bool:
+    text, album = _text_of(update), _album_of(update)
+    return album == _album_of(last) and (bool(album) or (bool(text) and not _is_command(text)))
+
+
+def _album_of(update: Update) -> str:
+    """What photos that were sent together have in common; "" for everything else."""
+    message = update.message
+    return (message.media_group_id or "") if message is not None and message.photo else ""
 
 
 def _sender(update: Update) -> int | None:

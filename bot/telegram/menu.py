@@ -19,6 +19,7 @@ from telegram.error import TelegramError
 
 from bot.asking import ask
 from bot.commands import Command, commands_of
+from bot.errors import ChatError
 from bot.telegram.inbox import CHANNEL
 from bot.telegram.outgoing import TelegramBot
 from bot.texts import LANGUAGES, texts_for
@@ -45,8 +46,7 @@ async def register(bot: TelegramBot, store: Store, settings: Settings) -> None:
     for admin in settings.access.admins:
         channel, _, external_id = admin.partition(":")
         if channel == CHANNEL and external_id.isdecimal():
-            known = await ask(people.with_identity, store, CHANNEL, external_id)
-            language = fixed or (known.language if known else "")
+            language = fixed or await _chosen(store, external_id)
             await for_person(bot, int(external_id), language, admin=True)
 
 
@@ -61,6 +61,16 @@ async def for_person(bot: TelegramBot, chat_id: int, language: str, *, admin: bo
             await bot.delete_my_commands(scope, code)
         except TelegramError as error:
             log.warning("the list of commands was not changed", reason=str(error))
+
+
+async def _chosen(store: Store, external_id: str) -> str:
+    """The language of somebody who is known already; "" goes by Telegram's own."""
+    try:
+        known = await ask(people.with_identity, store, CHANNEL, external_id)
+    except ChatError as error:
+        log.warning("the list of commands may be in the wrong language", reason=error.key)
+        return ""
+    return known.language if known else ""
 
 
 async def _set_all(bot: TelegramBot, commands: Sequence[Command], language: str, scope: BotCommandScope) -> None:

@@ -760,3 +760,13 @@ async def test_a_sticker_in_a_group_is_left_to_the_people(talk: Talk) -> None:
 @pytest.mark.parametrize("why", get_args(Refusal))
 def test_every_refusal_has_a_text_that_names_the_document(language: str, why: Refusal) -> None:
     assert "{notes}.txt" in texts_for(language).problem(DocumentRefused(why, "{notes}.txt"))
+
+
+async def test_the_photos_of_an_album_are_answered_together(talk: Talk, media: FakeMedia) -> None:
+    ada = talk.private()
+    for number in range(3):
+        sizes = [{**talk.server.files.store("photo.jpg", JPEG + bytes([number]), "photos"), "width": 90, "height": 60}]
+        push(ada, photo=sizes, media_group_id="album", **({} if number else {"caption": "Which is best?"}))
+    await shows(ada, "Hello there!")
+    assert asked(talk) == ["[Photo: A red bicycle.]\n\nWhich is best?"]
+    assert [data for _, data in media.looks[0].images] == [JPEG + bytes([number]) for number in range(3)]
