@@ -167,7 +167,7 @@ class View:
         """Let message number `index` of this reply show this."""
         if index < len(self.messages):
             message = self.messages[index]
-            if message.part == part and message.keyboard == keyboard:
+            if _same(message.part, part) and message.keyboard == keyboard:
                 return
             there = await self.out.edit(
                 self.spot.chat_id,
@@ -221,6 +221,13 @@ class View:
             log.info("no drafts here, replies are edited instead: %s", error)
             self.drafts.known = False
             await self._show_once()
+
+
+def _same(shown: Part | None, part: Part) -> bool:
+    """The library's entities are equal also when their language or address differs."""
+    if shown is None or shown.text != part.text:
+        return False
+    return [each.to_dict() for each in shown.entities] == [each.to_dict() for each in part.entities]
 
 
 def seconds_of(error: RetryAfter) -> float:
