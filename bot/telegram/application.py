@@ -38,6 +38,7 @@ from bot.assistant import Assistant
 from bot.commands import commands_of
 from bot.telegram import feedback, menu
 from bot.telegram.channel import Action, TelegramChannel
+from bot.telegram.groups import STOPPED
 from bot.telegram.inbox import CHANNEL, InboxQueue
 from bot.telegram.lanes import Lanes
 from bot.telegram.limiter import ChatRateLimiter
@@ -49,7 +50,6 @@ from settings import Settings, Telegram
 
 log = structlog.get_logger("familiar.telegram")
 
-STOPPED = "stopped_message_generation"  # Bot API 10.3; the library does not know it and leaves it in api_kwargs
 ALLOWED_UPDATES = [
     UpdateType.MESSAGE,
     UpdateType.EDITED_MESSAGE,

@@ -118,6 +118,8 @@ class TelegramChannel:
         texts = texts_for(user.language_code or "en" if fixed == "auto" else fixed)
         try:
             if not await self.groups.listens(update):
+                if update.callback_query is not None:
+                    await self.out.answer(update.callback_query.id)
                 return
             if update.message_reaction is not None and not await self._knows(user):
                 return  # who has a reply to rate is known, and a mere look at others' makes nobody known

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("familiar.telegram")
 
-STOPPED = "stopped_message_generation"  # in api_kwargs: python-telegram-bot does not know it yet
+STOPPED = "stopped_message_generation"  # Bot API 10.3; the library does not know it and leaves it in api_kwargs
 GROUPS = (ChatType.GROUP, ChatType.SUPERGROUP)
 ADMINS = (ChatMemberStatus.OWNER, ChatMemberStatus.ADMINISTRATOR)
 MEMBERS = (*ADMINS, ChatMemberStatus.MEMBER)

@@ -65,7 +65,8 @@ class Turns:
         edited_id = written.id
         if len(await self.messages_of(visit, edited_id)) > 1:
             raise ChatError("edited_piece")
-        await self.run(visit, lambda stop, origin: visit.chat.edit(text, stop, message_id=edited_id, origin=origin))
+        origin = await self._channel.groups.origin(visit)
+        await self.run(visit, lambda stop, _: visit.chat.edit(text, stop, message_id=edited_id, origin=origin))
 
     async def say(self, visit: Visit, text: str, context: str = "") -> None:
         """Reply to `text` as if the person had written it. `context` is for the prompt alone."""

@@ -1,4 +1,4 @@
-"""Updates that Telegram delivers by itself: only with the secret, each once, and none taken before it is written down."""
+"""Updates that Telegram delivers by itself: only with the secret, each once, none taken before it is written down."""
 
 from __future__ import annotations
 

@@ -22,7 +22,14 @@ from bot.texts import texts_for
 
 def finished(**changes: object) -> Finished:
     given = {"message_id": 1, "text": "Hi", "finish": "stop", "model": "base", "adapter": "", "prompt_tokens": 200}
-    given |= {"cached_tokens": 150, "completion_tokens": 20, "ttft_s": 0.5, "tokens_per_s": 12.34, "siblings": 1}
+    given |= {
+        "asked_id": 2,
+        "cached_tokens": 150,
+        "completion_tokens": 20,
+        "ttft_s": 0.5,
+        "tokens_per_s": 12.34,
+        "siblings": 1,
+    }
     return Finished(**(given | changes))  # type: ignore[arg-type]
 
 
