@@ -47,6 +47,7 @@ WORDS = 15
 WORD_S = 0.02
 SAMPLED_EVERY_S = 0.25
 STUCK_AFTER_S = 120.0  # without any reply
+NOBODYS = (0, 0)  # what stands for a text without a number, e.g. a problem that the bot tells of
 NUMBERED = re.compile(r"message (\d+) of (\d+)")
 
 
@@ -149,9 +150,9 @@ def _event(choices: list[Any], **more: Any) -> bytes:
 
 
 def named_in(text: str) -> tuple[int, int]:
-    """The person and the number of the message; (0, 0) for a text that is none, which then counts as an extra one."""
+    """The person and the number of the message that a text is or answers."""
     found = NUMBERED.search(text)
-    return (int(found[2]), int(found[1])) if found else (0, 0)
+    return (int(found[2]), int(found[1])) if found else NOBODYS
 
 
 @dataclass
@@ -213,7 +214,7 @@ async def own_work(chats: int) -> None:
             cpu_s, before = here.cpu_s(), set(here.watch.answered)
             await pace(here, rate, range(at, at := at + MESSAGES_A_RATE))
             cpu_ms = 1000 * (here.cpu_s() - cpu_s) / MESSAGES_A_RATE
-            taken_ms = [1000 * here.watch.overhead_s(each) for each in here.watch.answered if each not in before]
+            taken_ms = [1000 * here.watch.overhead_s(each) for each in set(here.watch.answered) - before - {NOBODYS}]
             p50, p99 = median(taken_ms), percentile(taken_ms, 0.99)
             print(f"{rate:>10} {p50:>5.0f} ms {p99:>5.0f} ms {cpu_ms:>4.0f} ms", flush=True)
 
@@ -262,8 +263,8 @@ async def flood(chats: int, messages: int, share: float) -> bool:
         refused = sum(number for (_, status), number in counts.items() if status == 429)
         posted = sum(number for (method, _), number in counts.items() if posts(method))
     answers = [person.replies_to for person in here.people]
-    lost = sum(messages - len(set(each)) for each in answers)
-    twice = sum(len(each) - len(set(each)) for each in answers)
+    lost = sum(messages - len(set(each) - {0}) for each in answers)
+    twice = sum(len(each) - len(set(each) - {0}) for each in answers)  # or said without having been asked
     out_of_order = sum(later < earlier for each in answers for earlier, later in pairwise(each))
     print(f"\n{chats} chats at once, {messages} messages each, {share:.0%} of what is sent answered 429:")
     rate = chats * messages / seconds

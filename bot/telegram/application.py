@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 from telegram import Update
 from telegram.constants import UpdateType
-from telegram.error import Conflict, InvalidToken, NetworkError, TelegramError
+from telegram.error import BadRequest, Conflict, InvalidToken, NetworkError, TelegramError
 from telegram.ext import (
     Application,
     ApplicationBuilder,
@@ -86,12 +86,14 @@ async def run(assistant: Assistant, settings: Settings) -> int:
 
 
 class Service:
-    """The application around one channel."""
+    """The application around one channel. A `limiter` of one's own is for those who know of no limits."""
 
-    def __init__(self, channel: TelegramChannel) -> None:
+    def __init__(self, channel: TelegramChannel, limiter: ChatRateLimiter | None = None) -> None:
         self._channel = channel
+        self._limiter = limiter or ChatRateLimiter(on_flood=lambda _: channel.metrics.flood())
         self._telegram: Telegram = channel.settings.telegram
         self._watchdog = Watchdog(self._telegram.stalled_after_s)
+        self._allowed = list(ALLOWED_UPDATES)  # polls read it anew each time
         self._app = self._built()
         self._ending = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -184,7 +186,7 @@ class Service:
         assert updater is not None, "the builder makes one"
         await updater.start_polling(
             timeout=self._telegram.poll_timeout_s,
-            allowed_updates=ALLOWED_UPDATES,
+            allowed_updates=self._allowed,
             bootstrap_retries=-1,
             error_callback=self._polling_failed,
         )
@@ -217,6 +219,9 @@ class Service:
     def _polling_failed(self, error: TelegramError) -> None:
         if isinstance(error, Conflict):
             log.error("another program receives this bot's updates; a bot can be served by one at a time")
+        elif isinstance(error, BadRequest) and "allowed_updates" in str(error) and STOPPED in self._allowed:
+            log.info("this server does not know how a draft is stopped; /stop does it")
+            self._allowed.remove(STOPPED)
         else:
             log.warning("a poll failed", reason=str(error))
 
@@ -243,7 +248,7 @@ class Service:
                 HTTPXRequest(connection_pool_size=CONNECTIONS, pool_timeout=CALL_TIMEOUT_S, read_timeout=CALL_TIMEOUT_S)
             )
             .get_updates_request(WatchedRequest(self._watchdog.seen))
-            .rate_limiter(ChatRateLimiter(on_flood=lambda _: channel.metrics.flood()))
+            .rate_limiter(self._limiter)
             .concurrent_updates(channel.lanes)
             .update_queue(channel.inbox)
             .build()

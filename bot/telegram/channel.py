@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
-from telegram import Message, Update, User
+from telegram import CallbackQuery, Message, Update, User
 from telegram.error import TelegramError
 from telegram.ext import CallbackContext
 
@@ -135,6 +135,8 @@ class TelegramChannel:
             texts = visit.texts
             if for_admins and not visit.admin:
                 raise ChatError("admins_only")
+            if not visit.private and not _stands_there(update.callback_query):
+                raise ChatError("button_gone")
             await action(visit)
         except ChatError as error:
             await self._tell(update, spot, texts.problem(error))
@@ -215,6 +217,19 @@ def _argument_of(update: Update, arrivals: Sequence[Arrival]) -> str:
     texts = [piece.text or piece.caption or "" for piece in pieces]
     parts = "".join(text + gap_after(text) for text in texts).split(maxsplit=1)
     return parts[1].strip() if len(parts) > 1 else ""
+
+
+def _stands_there(query: CallbackQuery | None) -> bool:
+    """Whether a press is of a button that its message has. A client can claim to have pressed whatever it likes.
+
+    True for what is no press.
+    """
+    if query is None:
+        return True
+    markup = query.message.reply_markup if isinstance(query.message, Message) else None
+    return markup is not None and any(
+        button.callback_data == query.data for row in markup.inline_keyboard for button in row
+    )
 
 
 def _kind_of(update: Update) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
@@ -76,7 +77,7 @@ class Rights:
     async def export(self, visit: Visit) -> None:
         """Send everything that is stored about the person, as one JSON document."""
         only_in_private(visit)
-        document = await visit.chat.export()
+        document = await visit.chat.export() | await self._documents(visit)
         name, data = await asyncio.to_thread(_packed, document)
         if len(data) > LARGEST_FILE:
             raise ChatError("export_too_large", megabytes=len(data) // 1_000_000)
@@ -88,6 +89,14 @@ class Rights:
                 message_thread_id=visit.spot.thread_id,
             )
         )
+
+    async def _documents(self, visit: Visit) -> dict[str, Any]:
+        """Their documents, which do not stand in the store."""
+        library, person_id = self._channel.library, visit.chat.person.id
+        if library is None or person_id is None:
+            return {}
+        held = await library.documents(person_id)
+        return {"documents": [asdict(each) | {"added_at": each.added_at.isoformat()} for each in held]}
 
     async def forget(self, visit: Visit) -> None:
         """Ask which; nothing is deleted before a button is pressed."""

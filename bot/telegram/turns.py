@@ -149,10 +149,11 @@ class Turns:
             view = self._view(visit, running.draft_id, shown, drafting=not shown)
             channel.metrics.turn_began(CHANNEL)
             end: Finished | Failed | None = None
+            signing = asyncio.create_task(self._sign_of_life(visit, view))  # the engine does not wait for Telegram
             try:
-                await self._sign_of_life(visit, view)
                 text, end = await self._follow(visit, start(running.stop), view)
             finally:
+                signing.cancel()
                 await view.stop()
                 ending = _ending_of(end)
                 ttft_s = end.ttft_s if isinstance(end, Finished) and end.ttft_s else None
@@ -246,7 +247,10 @@ class Turns:
         channel, telegram, arrival = self._channel, self._channel.settings.telegram, visit.arrivals[0]
 
         async def posted(ids: list[int]) -> None:
-            await channel.inbox.note(arrival, posted=ids)
+            try:
+                await channel.inbox.note(arrival, posted=ids)
+            except StoreError as error:  # after a crash these would stand there twice; what is written goes on
+                channel.log.warning("what was sent could not be noted", reason=str(error))
 
         return View(
             visit.out,
@@ -272,7 +276,7 @@ class Turns:
     def _with_note(self, visit: Visit, text: str, finish: str) -> str:
         """The reply and, where it did not end by itself, a word on that."""
         text = text if plain(text) else visit.texts.t("telegram.empty_reply")
-        note = {"stopped": "status.stopped", "length": "status.cut"}.get(finish)
+        note = {"stopped": "status.stopped", "length": "status.cut", "error": "status.broken"}.get(finish)
         return f"{text}\n\n_({visit.texts.t(note)})_" if note else text
 
 

@@ -43,6 +43,33 @@ def test_every_place_of_a_channel_has_its_own_latest_conversation(store: Store, 
     assert conversations.latest(store, ada.id, "telegram", "-200") is None
 
 
+def test_a_conversation_that_is_held_elsewhere_from_now_on_is_the_latest_there(
+    store: Store, ada: Person, say: Say
+) -> None:
+    private, group = (conversations.start(store, ada.id, "telegram", "familiar", place) for place in ("", "-100"))
+    for each in (group, private):
+        say(each, "hello")
+    conversations.touch(store, group.id, "telegram")
+    assert conversations.latest(store, ada.id, "telegram").id == group.id
+    assert conversations.latest(store, ada.id, "telegram", "-100") is None
+    with pytest.raises(NotFound):
+        conversations.touch(store, 99, "telegram")
+
+
+def test_the_newest_message_after_one_is_the_end_of_its_own_branch(
+    store: Store, talk: Conversation, say: Say, answer: Answer
+) -> None:
+    question = say(talk, "one")
+    first, second = answer(question, "two"), answer(question, "zwei")
+    conversations.move_head(store, talk.id, first.id)
+    last = answer(say(talk, "three"), "four")
+    assert conversations.newest_after(store, first.id).id == last.id
+    assert conversations.newest_after(store, question.id).id == last.id
+    assert conversations.newest_after(store, second.id).id == second.id
+    with pytest.raises(NotFound):
+        conversations.newest_after(store, 99)
+
+
 def test_nobody_can_start_a_conversation_who_is_not_there(store: Store) -> None:
     with pytest.raises(NotFound):
         conversations.start(store, 99, "terminal", "familiar")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import pytest
@@ -36,6 +35,10 @@ FAST: dict[str, Any] = {
 }
 
 
+# What a person waits for a second in, a test need not: Telegram's limits, which tests of the limiter look after.
+NO_HURRY = {"chat_rate": 1000, "chat_burst": 1000, "group_limit": 1000, "overall_limit": 1000}
+
+
 @dataclass
 class Talk:
     """One bot and the world around it. `start` and `stop` run it, `kill` ends it without any goodbye."""
@@ -53,10 +56,16 @@ class Talk:
         assistant = Assistant(self.store, self.client, self.settings)
         access = Access(self.store, self.settings.access)
         self.channel = TelegramChannel(assistant, self.settings, access, Metrics())
-        self.service = Service(self.channel)
-        polls = len(self.server.calls_of("getUpdates"))
+        metrics = self.channel.metrics
+        limiter = ChatRateLimiter(**NO_HURRY, on_flood=lambda _: metrics.flood())
+        self.service = Service(self.channel, limiter)
+        calls = self._calls_to_receive()
         running = self.task = asyncio.create_task(self.service.run())
-        await eventually(lambda: running.done() or len(self.server.calls_of("getUpdates")) > polls)
+        await eventually(lambda: running.done() or self._calls_to_receive() > calls)
+
+    def _calls_to_receive(self) -> int:
+        answered = [call for call in self.server.calls_of("setWebhook") if call.status]
+        return len(self.server.calls_of("getUpdates")) + len(answered)
 
     async def stop(self) -> int | None:
         """What SIGTERM does."""
@@ -100,13 +109,6 @@ def access() -> AccessSettings:
 def learning() -> Learning:
     """Nobody is asked, so that a question stands in no other test's way."""
     return Learning(consent="none")
-
-
-@pytest.fixture
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a test in which much is said: Telegram's limits on messages a second and a minute do not hold."""
-    without_limits = partial(ChatRateLimiter, chat_rate=1000, chat_burst=1000, group_limit=1000, overall_limit=1000)
-    monkeypatch.setattr("bot.telegram.application.ChatRateLimiter", without_limits)
 
 
 @pytest.fixture

@@ -39,15 +39,18 @@ def run(setup: dict[str, Any], log: Path) -> None:
 
 
 class BotProcess:
-    """`telegram` is what that section is set to. Its database lies in `folder`."""
+    """`telegram` is what that section is set to, `sections` are others. Its database lies in `folder`."""
 
-    def __init__(self, folder: Path, address: Address, telegram: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, address: Address, telegram: dict[str, Any], sections: dict[str, Any] | None = None
+    ) -> None:
         settings = {
             "data": {"folder": str(folder)},
             "access": {"mode": "open", "messages_per_minute": 0},
             "learning": {"consent": "none"},
             "telemetry": {"metrics_port": 0},
             "telegram": telegram,
+            **(sections or {}),
         }
         self._setup: dict[str, Any] = {
             "folder": str(folder),

@@ -18,8 +18,6 @@ from tests.bot.telegram.conftest import Talk
 from tests.fakes.vllm import Hold, Reply, eventually
 from tests.telegram_server import Chat, Shown
 
-pytestmark = pytest.mark.usefixtures("unhurried")
-
 PAIRING = AccessSettings(mode="pairing", messages_per_minute=0)
 SECRET = "quokka"
 

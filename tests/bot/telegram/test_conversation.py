@@ -11,8 +11,6 @@ from tests.bot.telegram.conftest import Talk
 from tests.fakes.vllm import Fault, Hold, Refusal, Reply, eventually
 from tests.telegram_server import Chat, Shown
 
-pytestmark = pytest.mark.usefixtures("unhurried")
-
 RATINGS = ["👍", "👎", "🔁"]
 
 
@@ -314,6 +312,48 @@ async def test_a_change_of_a_message_that_was_never_answered_is_passed_over(talk
     ada.edit(asked, "help")
     await talked(talk, ada, "Next", "Yes")
     assert talk.prompt() == ["Next"]
+
+
+# What comes between
+
+
+async def test_a_reply_that_is_being_sent_when_the_bot_is_shut_down_is_not_sent_again(talk: Talk, ada: Chat) -> None:
+    sending = talk.server.hold(method="sendMessage")
+    ada.send("Hello")
+    await sending.reached.wait()
+    talk.service.end()
+    talk.service.end()  # in a hurry
+    await eventually(lambda: talk.channel.lanes.closing)
+    sending.release.set()
+    assert await talk.stop() == 0
+    assert [message.text for message in ada.replies] == ["Hello there!"]
+    await talk.start()
+    await talked(talk, ada, "Next", "Yes")
+    assert [message.text for message in ada.replies] == ["Hello there!", "Yes"]
+
+
+async def test_a_growing_message_that_the_person_deletes_is_said_anew_once(talk: Talk, ada: Chat) -> None:
+    talk.server.refuse_drafts = True
+    hold = Hold()
+    talk.vllm.script(Reply("One", " two", hold, " three"))
+    ada.send("Count")
+    growing = await said(ada, "One two")
+    ada.delete(growing)
+    hold.release.set()
+    await answered(ada, "One two three")
+    assert [message.text for message in ada.replies] == ["One two three"]
+
+
+async def test_a_question_that_is_deleted_while_it_is_answered_is_answered_all_the_same(talk: Talk, ada: Chat) -> None:
+    assert ada.person is not None
+    group = talk.server.group(-1001, "Team", [ada.person], bot_admin=True)
+    hold = Hold()
+    talk.vllm.script(Reply(hold, "Here I am"))
+    asked = group.send("@familiar_bot Where are you?", sender=ada.person)
+    await hold.reached.wait()
+    group.delete(asked)
+    hold.release.set()
+    assert (await answered(group, "Here I am")).reply_to is None
 
 
 # Earlier conversations

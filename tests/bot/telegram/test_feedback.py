@@ -11,10 +11,8 @@ from settings import Access as AccessSettings
 from store import conversations, feedback, people
 from store.tables import Access, Person
 from tests.bot.telegram.conftest import Talk
-from tests.fakes.vllm import Hold, Refusal, Reply, eventually
+from tests.fakes.vllm import Fault, Hold, Refusal, Reply, eventually
 from tests.telegram_server import Chat, Shown, User
-
-pytestmark = pytest.mark.usefixtures("unhurried")
 
 RATINGS = ["👍", "👎", "🔁"]
 NOT_YOURS = ("These buttons are for whoever asked the question.", True)
@@ -200,9 +198,9 @@ async def test_a_reaction_that_goes_takes_no_other_rating_with_it(talk: Talk, ad
     ada.press(reply, "👎")
     await ada.wait_for(lambda: "👎 ✓" in labels(reply))
     ada.react(reply, [])
-    ada.press(reply, "👍")  # comes after it
-    await ada.wait_for(lambda: "👍 ✓" in labels(reply))
-    assert [text[:6] for text, _ in ada.answers] == ["Noted.", "Thanks"]
+    ada.press(reply, "👎")
+    await ada.wait_for(lambda: len(ada.answers) == 2)
+    assert ada.answers[-1][0] == "Your rating is taken back."  # so it was still there
 
 
 async def test_a_reaction_on_any_part_of_a_long_reply_rates_it_and_marks_the_buttons(talk: Talk, ada: Chat) -> None:
@@ -321,10 +319,11 @@ async def test_another_reply_pressed_twice_at_once_is_one_more_reply(talk: Talk,
     talk.vllm.script(Reply("Second"), Reply("Third"))
     ada.press(reply, "🔁")
     ada.press(reply, "🔁")
-    await ada.wait_for(lambda: len(ada.answers) == 2)
-    await ada.wait_for(lambda: labels(reply) == [*RATINGS, "◀", "2/2", "▶"])
-    assert [message.text for message in ada.replies] == ["Second"]
-    assert len(talk.vllm.chats) == 2
+    ada.send("Go on")
+    await ada.wait_for(lambda: [message.text for message in ada.replies] == ["Second", "Third"])
+    assert labels(reply) == [*RATINGS, "◀", "2/2", "▶"]
+    assert talk.prompt() == ["Hello", "Second", "Go on"]
+    assert ada.answers[-1][0] == "Another answer stands here by now."
 
 
 async def test_going_back_while_another_reply_is_written_waits_for_it(talk: Talk, ada: Chat) -> None:
@@ -400,6 +399,16 @@ async def test_another_reply_stopped_in_the_middle_is_kept_beside_the_first(talk
     assert "stopped" in reply.text
 
 
+async def test_a_reply_that_broke_off_is_marked_as_such_among_the_others(talk: Talk, ada: Chat) -> None:
+    talk.vllm.script(Reply("Half of", Fault()), Reply("Whole"))
+    ada.send("Tell me")
+    await said(ada, "broke off")
+    ada.command("/retry")
+    whole = await answered(ada, "Whole")
+    ada.press(whole, "◀")
+    await ada.wait_for(lambda: whole.text == "Half of\n\n(broken off)" and "1/2" in labels(whole))
+
+
 @pytest.mark.parametrize("access", [AccessSettings(mode="open", messages_per_minute=1)])
 async def test_a_quota_that_is_reached_is_said_where_another_reply_was_wanted(talk: Talk, ada: Chat) -> None:
     reply = await talked(talk, ada, "Hello", "First")
@@ -459,18 +468,38 @@ async def test_in_a_group_the_buttons_are_for_whoever_asked(
 
 
 @pytest.mark.parametrize("word", ["up", "down", "again", "show"])
-@pytest.mark.parametrize("whose", ["{theirs}", "{question}", "0", "-1", "9" * 55, "", "x", "1.5", "٠"])
-async def test_a_forged_button_reaches_nothing_of_anybody_else(talk: Talk, ada: Chat, word: str, whose: str) -> None:
+async def test_a_forged_button_reaches_nothing_of_anybody_else(talk: Talk, ada: Chat, word: str) -> None:
     other = talk.private(102, "Bo")
     await talked(talk, other, "My secret", "Kept")
     theirs = talk.branch(other)[-1].id or 0
     await talked(talk, ada, "Hello", "Hi")
-    forged(talk, ada, f"{word}:{whose.format(theirs=theirs, question=talk.branch(ada)[0].id)}")
-    await ada.wait_for(lambda: ada.answers)
-    assert "no longer there" in ada.answers[0][0]
+    question = talk.branch(ada)[0].id
+    numbers = [theirs, question, 0, -1, "9" * 55, "", "x", "1.5", "٠"]
+    for number in numbers:
+        forged(talk, ada, f"{word}:{number}")
+    await ada.wait_for(lambda: len(ada.answers) == len(numbers))
+    assert all("no longer there" in text for text, _ in ada.answers)
     assert rating(talk, other) is None
     assert len(conversations.siblings(talk.store, theirs)) == 1
     assert [message.text for message in ada.replies] == ["Hi"]
+
+
+async def test_in_a_group_a_forged_button_changes_no_message_of_anybody_else(
+    talk: Talk, ada: Chat, group: Chat, bo: User
+) -> None:
+    """Bo's own reply, shown where Ada's stands, by a client that says he has pressed a button there."""
+    talk.vllm.script(Reply("For Bo"))
+    group.send("@familiar_bot And me?", sender=bo)
+    await answered(group, "For Bo")
+    bos = talk.branch(group, bo)[-1].id
+    adas = await talked(talk, group, "@familiar_bot Hello", "For Ada")
+    claims = [f"up:{bos}", f"again:{bos}", f"show:{bos}", "consent:yes", "docs:0", "pick:persona:diary"]
+    for data in claims:
+        talk.server.pressed(group, adas, data, bo)
+    await group.wait_for(lambda: len(group.answers) == len(claims))
+    assert {text for text, _ in group.answers} == {"This button does not stand here any more."}
+    assert (adas.text, labels(adas)) == ("For Ada", RATINGS)
+    assert len(group.replies) == 2
 
 
 # A better answer

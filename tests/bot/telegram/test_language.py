@@ -12,8 +12,6 @@ from tests.bot.telegram.conftest import Talk
 from tests.fakes.vllm import Refusal
 from tests.telegram_server import Chat, Shown
 
-pytestmark = pytest.mark.usefixtures("unhurried")
-
 ENGLISH, CHINESE = "Hello Ada!", "Ada，你好！"
 
 

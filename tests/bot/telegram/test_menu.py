@@ -17,8 +17,6 @@ from tests.bot.telegram.conftest import Talk
 from tests.fakes.vllm import eventually
 from tests.telegram_server import Chat, TelegramServer
 
-pytestmark = pytest.mark.usefixtures("unhurried")
-
 PRIVATE, GROUPS = "all_private_chats", "all_group_chats"
 WITH_AN_ADMIN = AccessSettings(mode="open", messages_per_minute=0, admins=("telegram:101", "terminal:root"))
 

@@ -20,8 +20,6 @@ from tests.fakes.library import FakeLibrary
 from tests.fakes.vllm import Hold, Reply, eventually
 from tests.telegram_server import Chat, Shown
 
-pytestmark = pytest.mark.usefixtures("unhurried")
-
 QUESTION = "May I learn from our conversations?"
 DELETED = "Everything about you is deleted."
 ASKING = Learning(consent="ask")
@@ -59,7 +57,9 @@ def consent(talk: Talk, chat: Chat) -> str | None:
 def everything_in(store: Store) -> str:
     """Every value of every row of every table."""
     with store.reading() as session:
-        rows = [row for table in SQLModel.metadata.sorted_tables for row in session.connection().execute(select(table))]
+        rows = [
+            row for table in SQLModel.metadata.sorted_tables for row in session.connection().execute(table.select())
+        ]
     return "\n".join(str(tuple(row)) for row in rows)
 
 
@@ -231,6 +231,20 @@ async def test_the_export_of_somebody_new_holds_who_they_are(ada: Chat) -> None:
     assert json.loads(shown.document.data)["person"]["name"] == "Ada"
 
 
+async def test_the_export_names_the_documents(talk: Talk, ada: Chat) -> None:
+    talk.channel.library = library = FakeLibrary()
+    await talked(talk, ada, "Hello", "Hi")
+    person = people.with_identity(talk.store, "telegram", "101")
+    assert person is not None
+    library.keep(person.id or 0, "笔记.txt", "text/plain", b"One\nTwo")
+    library.keep((person.id or 0) + 1, "theirs.txt", "text/plain", b"Three")
+    ada.command("/export")
+    shown = await said(ada, "everything that is stored about you")
+    assert shown.document is not None
+    (document,) = json.loads(shown.document.data)["documents"]
+    assert (document["name"], document["passages"]) == ("笔记.txt", 2)
+
+
 async def test_an_export_that_is_too_large_for_telegram_is_packed(
     talk: Talk, ada: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,15 +383,14 @@ async def test_the_adapters_that_learned_from_it_are_named(talk: Talk, ada: Chat
 
 
 async def test_documents_are_deleted_with_everything(talk: Talk, ada: Chat) -> None:
-    library = FakeLibrary()
-    talk.channel.library = library
+    talk.channel.library = library = FakeLibrary()
     await talked(talk, ada, "Hello", "Hi")
     person = people.with_identity(talk.store, "telegram", "101")
     assert person is not None
     library.keep(person.id or 0, "notes.txt", "text/plain", b"One\nTwo")
-    library.keep(person.id or 0 + 1, "theirs.txt", "text/plain", b"Three")
+    library.keep((person.id or 0) + 1, "theirs.txt", "text/plain", b"Three")
     await forgotten(ada)
-    assert await library.documents(person.id or 0) == []
+    assert [held.document.name for held in library.held.values()] == ["theirs.txt"]
 
 
 async def test_what_is_being_written_in_a_group_and_what_waits_there_goes_with_everything(

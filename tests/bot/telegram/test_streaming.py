@@ -62,8 +62,8 @@ async def test_where_a_server_knows_no_drafts_one_message_is_edited(talk: Talk, 
     assert ada.last is not None
     assert [data.split(":")[0] for _, data in ada.last.keyboard[0]] == ["stop"]
     hold.release.set()
-    await ada.wait_for(lambda: ada.last and ada.last.text == "One two three")
-    assert [text for text, _ in ada.last.keyboard[0]] == ["👍", "👎", "🔁"]
+    await ada.wait_for(lambda: [text for text, _ in ada.last.keyboard[0]] == ["👍", "👎", "🔁"])
+    assert ada.last.text == "One two three"
     tried = len(talk.server.calls_of("sendMessageDraft"))
     ada.send("And again")
     await ada.wait_for(lambda: ada.last and ada.last.text == "Hello there!")
