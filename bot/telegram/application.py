@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import structlog
+from filelock import FileLock, Timeout
 from telegram import Update
 from telegram.constants import UpdateType
 from telegram.error import BadRequest, Conflict, InvalidToken, NetworkError, TelegramError
@@ -75,6 +76,16 @@ async def run(assistant: Assistant, settings: Settings) -> int:
 
     `settings.telegram.token` has the form of a token.
     """
+    settings.data.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(settings.data.folder / "telegram.lock", blocking=False):
+            return await _serve(assistant, settings)
+    except Timeout:  # both would answer what waits in the inbox
+        log.error("another program serves Telegram from this data folder already", folder=str(settings.data.folder))
+        return 1
+
+
+async def _serve(assistant: Assistant, settings: Settings) -> int:
     metrics = Metrics()
     server = metrics.serve(settings.telemetry.metrics_port) if settings.telemetry.metrics_port else None
     try:

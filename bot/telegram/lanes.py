@@ -24,6 +24,7 @@ log = logging.getLogger("familiar.telegram")
 
 ANY_NUMBER = 1_000_000  # of updates at once: what waits in one chat must not keep the others from beginning
 CLIENT_SPLITS_FROM = 4000  # characters; clients split at 4096, a little earlier where there is a space
+CLOCK_STEP_S = 1.0  # messages carry their time in whole seconds
 LONGEST_JOINED = 1_000_000  # characters
 FULL_UNITS = 4095  # UTF-16 code units; a piece this long was cut wherever it was full, a shorter one at white space
 
@@ -144,6 +145,7 @@ class Lanes(BaseUpdateProcessor):
 
     async def _complete(self, group: _Group) -> None:
         """Wait until no further piece can come."""
+        await asyncio.sleep(0)  # after a restart, pieces that came long ago are right behind
         while group.open:
             last = group.arrivals[-1]
             group.grew.clear()
@@ -162,6 +164,8 @@ class Lanes(BaseUpdateProcessor):
             return False
         if arrival.message_id is not None:  # they were one before the restart
             return True
+        if _written_apart_s(last.update, arrival.update) > self._wait_after(last) + CLOCK_STEP_S:
+            return False  # they only came together, as after a time in which nobody received
         length = len(_text_of(arrival.update)) + sum(len(_text_of(each.update)) for each in group.arrivals)
         return arrival.received_at - last.received_at <= self._wait_after(last) and length <= LONGEST_JOINED
 
@@ -198,6 +202,12 @@ def _album_of(update: Update) -> str:
     """What photos that were sent together have in common; "" for everything else."""
     message = update.message
     return (message.media_group_id or "") if message is not None and message.photo else ""
+
+
+def _written_apart_s(last: Update, update: Update) -> float:
+    if last.message is None or update.message is None:
+        return 0.0
+    return (update.message.date - last.message.date).total_seconds()
 
 
 def _sender(update: Update) -> int | None:

@@ -96,7 +96,8 @@ class View:
         await self.stop()
         parts = render(markdown)
         for index, part in enumerate(parts):
-            await self._put(index, part, keyboard if index == len(parts) - 1 else None, final=True)
+            last = index == len(parts) - 1
+            await self._put(index, part, keyboard if last else None, final=True, noted=not last)
         for surplus in self.messages[len(parts) :]:
             await self.out.remove(self.spot.chat_id, surplus.message_id)
         del self.messages[len(parts) :]
@@ -163,8 +164,16 @@ class View:
         elif parts:
             await self._put(last, parts[last], self.stop_button)
 
-    async def _put(self, index: int, part: Part, keyboard: InlineKeyboardMarkup | None, *, final: bool = False) -> None:
-        """Let message number `index` of this reply show this."""
+    async def _put(
+        self,
+        index: int,
+        part: Part,
+        keyboard: InlineKeyboardMarkup | None,
+        *,
+        final: bool = False,
+        noted: bool = True,
+    ) -> None:
+        """Let message number `index` of this reply show this; `noted`: there is more to come, if nothing intervenes."""
         if index < len(self.messages):
             message = self.messages[index]
             if _same(message.part, part) and message.keyboard == keyboard:
@@ -194,7 +203,7 @@ class View:
             patient=final,
         )
         self.messages.append(Shown(message_id, part, keyboard))
-        if self.posted is not None and not final:
+        if self.posted is not None and noted:
             await self.posted([message.message_id for message in self.messages])
 
     async def _put_draft(self, part: Part) -> None:

@@ -66,6 +66,7 @@ async def program(engine: LocalEngine, telegram: TelegramServer, tmp_path: Path)
         "folder": str(tmp_path),
         "address": (await ready(engine)).model_dump(mode="json"),
         "settings": {
+            "data": {"folder": str(tmp_path)},
             "telegram": {"token": telegram.token, "api_url": telegram.url, "poll_timeout_s": 2},
             "access": {"mode": "open"},
             "telemetry": {"metrics_port": 0, "log_format": "json"},

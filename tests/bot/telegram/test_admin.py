@@ -16,7 +16,7 @@ from settings import Data, Settings
 from store import access as decisions
 from store import adapters, conversations, lineage, people
 from tests.bot.telegram.conftest import Talk
-from tests.fakes.vllm import FakeConnection, Hold, Reply, eventually
+from tests.fakes.vllm import FakeConnection, FakeVllm, Hold, Reply, eventually
 from tests.telegram_server import Chat
 
 OLGA = 1  # who runs the bot
@@ -308,13 +308,15 @@ async def test_adapters_that_learned_from_what_was_deleted_are_named(talk: Talk,
     assert bo.last is not None
 
 
-async def test_an_engine_that_is_down_is_told_and_nothing_else_is_missing(
-    talk: Talk, olga: Chat, connection: FakeConnection
-) -> None:
-    connection.failure = EngineFailed("There is no more memory.")
-    olga.send("/stats")
-    await said(olga, "Everybody together:")
-    assert "There is no more memory." in olga.last.text
+class TestWithAnEngineThatIsDown:
+    @pytest.fixture
+    def connection(self, vllm: FakeVllm) -> FakeConnection:
+        return FakeConnection(vllm.address, failure=EngineFailed("There is no more memory."))
+
+    async def test_that_is_told_and_nothing_else_is_missing(self, talk: Talk, olga: Chat) -> None:
+        olga.send("/stats")
+        await said(olga, "Everybody together:")
+        assert "There is no more memory." in olga.last.text
 
 
 @pytest.mark.parametrize(
