@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from telegram import Message, User
 from telegram.constants import ChatType, MessageEntityType
+from telegram.ext.filters import MessageFilter
 
 from bot.commands import commands_of
 from bot.telegram.outgoing import TelegramBot
@@ -21,6 +22,18 @@ BEFORE_A_NAME = ",，、"  # "… is that, @familiar_bot"
 
 def in_a_group(message: Message) -> bool:
     return message.chat.type in (ChatType.GROUP, ChatType.SUPERGROUP)
+
+
+class Called(MessageFilter):
+    """A command of this name, for this bot. CommandHandler needs a username, which not every server gives its bots."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._called = name
+
+    def filter(self, message: Message) -> bool:
+        ours = (message.get_bot().username or "").lower()
+        return command_in(message) in ((self._called, ""), (self._called, ours))
 
 
 def by_a_person(message: Message) -> bool:
@@ -38,7 +51,7 @@ def is_for(bot: TelegramBot, message: Message) -> bool:
     if given is not None:
         name, addressee = given
         if addressee:
-            return addressee == bot.username.lower()
+            return addressee == (bot.username or "").lower()
         if name in OURS:
             return True
     return _answers(bot, message) or bool(_mentions(bot, message))

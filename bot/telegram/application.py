@@ -19,14 +19,13 @@ import structlog
 from filelock import FileLock, Timeout
 from telegram import Update
 from telegram.constants import UpdateType
-from telegram.error import BadRequest, Conflict, InvalidToken, NetworkError, TelegramError
+from telegram.error import BadRequest, Conflict, InvalidToken, NetworkError, RetryAfter, TelegramError
 from telegram.ext import (
     Application,
     ApplicationBuilder,
     CallbackContext,
     CallbackQueryHandler,
     ChatMemberHandler,
-    CommandHandler,
     MessageHandler,
     MessageReactionHandler,
     TypeHandler,
@@ -38,6 +37,7 @@ from bot.access import Access
 from bot.assistant import Assistant
 from bot.commands import commands_of
 from bot.telegram import feedback, menu
+from bot.telegram.addressed import Called
 from bot.telegram.channel import Action, TelegramChannel
 from bot.telegram.groups import STOPPED
 from bot.telegram.inbox import CHANNEL, InboxQueue
@@ -209,6 +209,22 @@ class Service:
         await self._poll()
 
     async def _listen(self) -> None:
+        """Have updates delivered here, however long the network is away. Raises TelegramError, OSError."""
+        pause_s = 1.0
+        while True:
+            try:
+                await self._start_webhook()
+                break
+            except BadRequest as error:
+                if not self._knows_no_stop(error):
+                    raise
+            except (NetworkError, RetryAfter) as error:
+                log.warning("the webhook is not set yet", reason=str(error), again_in_s=pause_s)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, 60.0)
+        await asyncio.Event().wait()
+
+    async def _start_webhook(self) -> None:
         updater, telegram = self._app.updater, self._telegram
         assert updater is not None, "the builder makes one"
         await updater.start_webhook(
@@ -217,10 +233,8 @@ class Service:
             url_path=_path_of(telegram.webhook_url),
             webhook_url=telegram.webhook_url,
             secret_token=telegram.webhook_secret.get_secret_value() or secrets.token_urlsafe(32),
-            allowed_updates=ALLOWED_UPDATES,
-            bootstrap_retries=-1,
+            allowed_updates=self._allowed,
         )
-        await asyncio.Event().wait()
 
     async def _stop_receiving(self) -> None:
         updater = self._app.updater
@@ -230,11 +244,16 @@ class Service:
     def _polling_failed(self, error: TelegramError) -> None:
         if isinstance(error, Conflict):
             log.error("another program receives this bot's updates; a bot can be served by one at a time")
-        elif isinstance(error, BadRequest) and "allowed_updates" in str(error) and STOPPED in self._allowed:
-            log.info("this server does not know how a draft is stopped; /stop does it")
-            self._allowed.remove(STOPPED)
-        else:
+        elif not self._knows_no_stop(error):
             log.warning("a poll failed", reason=str(error))
+
+    def _knows_no_stop(self, error: TelegramError) -> bool:
+        """Does this server refuse to tell of the client's own Stop? Then it is not asked for again."""
+        if STOPPED not in self._allowed or not isinstance(error, BadRequest) or "allowed_updates" not in str(error):
+            return False
+        log.info("this server does not know how a draft is stopped; /stop does it")
+        self._allowed.remove(STOPPED)
+        return True
 
     def _built(self) -> App:
         channel, telegram = self._channel, self._telegram
@@ -274,7 +293,7 @@ class Service:
         actions = self._commands()
         for command in commands_of("telegram", admin=True):
             handler = channel.handler(actions[command.name], for_admins=command.for_admins)
-            app.add_handler(CommandHandler(command.name, handler, filters=new))
+            app.add_handler(MessageHandler(new & Called(command.name), handler))
         for word, action in self._buttons().items():
             handler = channel.handler(action, for_admins=word in FOR_ADMINS)
             app.add_handler(CallbackQueryHandler(handler, pattern=rf"^{word}(:|$)"))

@@ -62,12 +62,20 @@ class InboxQueue(asyncio.Queue[object]):
     async def put(self, item: object) -> None:
         if not isinstance(item, Update):
             await super().put(item)
-        elif self._wanted(item):
+        elif self._is_wanted(item):
             # Shielded: an update that is written down but not queued would be taken for handled when it comes again.
             taking = asyncio.create_task(self._take(item))
             self._taking.add(taking)
             taking.add_done_callback(self._taking.discard)
             await asyncio.shield(taking)
+
+    def _is_wanted(self, update: Update) -> bool:
+        """An exception here would end polling, and the same update would end it again after every restart."""
+        try:
+            return self._wanted(update)
+        except Exception:
+            log.exception("whether update %s is for the bot cannot be told, so it is taken", update.update_id)
+            return True
 
     async def _take(self, update: Update) -> None:
         row = await self._write(update)

@@ -43,6 +43,7 @@ class Undelivered(Exception):
 class Outgoing:
     def __init__(self, bot: TelegramBot) -> None:
         self.bot = bot
+        self._preview: LinkPreviewOptions | None = NO_PREVIEW  # None: a server that refuses what it does not know
         self._answered: deque[str] = deque(maxlen=REMEMBERED_PRESSES)
 
     async def say(
@@ -66,7 +67,7 @@ class Outgoing:
                 message_thread_id=thread_id,
                 reply_parameters=ReplyParameters(reply_to, allow_sending_without_reply=True) if reply_to else None,
                 reply_markup=keyboard,
-                link_preview_options=NO_PREVIEW,
+                link_preview_options=self._preview,
                 rate_limit_args=priority,
             )
 
@@ -91,7 +92,7 @@ class Outgoing:
                 message_id,
                 entities=part.entities or None,
                 reply_markup=keyboard,
-                link_preview_options=NO_PREVIEW,
+                link_preview_options=self._preview,
                 rate_limit_args=priority,
             )
 
@@ -138,6 +139,9 @@ class Outgoing:
         try:
             return await delivered(lambda: send(part), pauses_s)
         except BadRequest as error:
+            if self._preview is not None and "link_preview_options" in str(error):
+                self._preview = None
+                return await self._plainly_if_refused(part, send, patient)
             if not part.entities or "entit" not in str(error).lower():
                 raise
             log.warning("Telegram refused the entities of a message, which goes out plain: %s", error)

@@ -1,22 +1,18 @@
-"""The bot is killed, stopped, cut off, and its database taken away: every message is answered, once, in its order.
+"""The bot is killed, stopped and cut off from Telegram: every message is answered, once, in its order.
 
-Most of it is about a process of its own, since SIGKILL is the one end that no code can prepare for.
+It is a process of its own here, since SIGKILL is the one end that no code can prepare for.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event
 
 from store import inbox
-from store.session import Store
-from tests.bot.telegram.conftest import FAST, Talk
+from tests.bot.telegram.conftest import FAST
 from tests.bot.telegram.process import SERVED, BotProcess
 from tests.fakes.vllm import FakeVllm, Hold, Reply, eventually
 from tests.telegram_server import Chat, TelegramServer
@@ -360,61 +356,6 @@ async def test_a_reply_that_telegram_was_away_for_arrives_once_it_is_back(
     await ada.wait_for(lambda: said(ada) == ["The whole answer", "Hello there!"])
     await bot.settle()
     assert said(ada) == ["The whole answer", "Hello there!"]
-
-
-async def test_while_the_database_is_locked_nothing_is_confirmed_and_afterwards_it_is_answered_once(
-    talk: Talk, database: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    ada = talk.private()
-    with Store(f"sqlite:///{database}") as other:
-        with other.writing() as session:
-            session.connection()
-            ada.send("Hello")
-            await eventually(lambda: "is not acknowledged yet" in caplog.text)
-            assert talk.server.acknowledged == 0
-        await ada.wait_for(lambda: "Hello there!" in said(ada))
-    ada.send("More")
-    await ada.wait_for(lambda: said(ada) == ["Hello there!"] * 2)
-    assert asked(talk.vllm) == ["Hello", "More"]
-
-
-async def test_a_reply_that_finds_the_disk_full_is_shown_all_the_same_and_the_next_message_waits_for_room(
-    talk: Talk, full_disk: FullDisk, caplog: pytest.LogCaptureFixture
-) -> None:
-    hold = Hold()
-    talk.vllm.script(Reply("The whole", hold, " answer"), Reply("Second answer"))
-    ada = talk.private()
-    ada.send("One")
-    await hold.reached.wait()
-    full_disk.is_full = True
-    hold.release.set()
-    await ada.wait_for(lambda: said(ada)[:1] == ["The whole answer"] and "could not be saved" in said(ada)[1])
-    ada.send("Two")
-    await eventually(lambda: "is not acknowledged yet" in caplog.text)
-    full_disk.is_full = False
-    await ada.wait_for(lambda: "Second answer" in said(ada))
-    await eventually(lambda: talk.channel.inbox.waiting == 0)
-    assert len(said(ada)) == 3
-    assert len(talk.vllm.chats) == 2
-
-
-class FullDisk:
-    """While `is_full`, no transaction that changed something can be ended."""
-
-    def __init__(self) -> None:
-        self.is_full = False
-
-    def commit(self, _: Connection) -> None:
-        if self.is_full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.fixture
-def full_disk() -> Iterator[FullDisk]:
-    disk = FullDisk()
-    event.listen(Engine, "commit", disk.commit)
-    yield disk
-    event.remove(Engine, "commit", disk.commit)
 
 
 async def waiting(bot: BotProcess, number: int) -> None:
