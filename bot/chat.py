@@ -12,18 +12,19 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from bot.asking import ask
 from bot.assistant import HERE, Assistant, Origin
 from bot.errors import ChatError
 from bot.events import Event
+from bot.kept import Kept
 from bot.texts import Texts, texts_for
 from engine.adapters import resolve
 from settings import Persona
 from store import adapters, conversations, feedback, people
 from store.conversations import Hit, Listed
-from store.people import Forgotten, Stats
+from store.people import Forgotten
 from store.session import Store
 from store.tables import Conversation, Message, Person
 
@@ -47,17 +48,11 @@ class PersonaChoice:
     chosen: bool
 
 
-@dataclass(frozen=True)
-class Privacy:
-    policy: Literal["ask", "all", "none"]  # the operator's: settings.learning.consent
-    choice: Literal["yes", "no"] | None  # the person's; None while not asked
-    learns: bool  # may this person's conversations train adapters, as things stand?
-
-
 class Chat:
     """Made by `open`."""
 
     person: Person  # its id is None between `forget(everything=True)` and the next thing that is kept
+    kept: Kept
     conversation: Conversation | None  # None until the first message of a new one is sent
     texts: Texts
 
@@ -74,6 +69,7 @@ class Chat:
         self.person = person
         self.conversation = None
         self.texts = texts
+        self.kept = Kept(assistant.store, assistant.settings.learning.consent, self._person_id)
         self._assistant = assistant
         self._settings = assistant.settings
         self._channel = channel
@@ -309,11 +305,7 @@ class Chat:
             reply_id = _id(await self._last("assistant", "nothing_to_correct"))
         await self._stored(feedback.correct, reply_id, await self._person_id(), text)
 
-    # What is kept about the person
-
-    async def export(self) -> dict[str, Any]:
-        """Everything that is stored about them, ready for JSON."""
-        return await self._stored(people.export, await self._person_id())
+    # What is kept about the person, beside `kept`
 
     async def forget(self, everything: bool) -> Forgotten | None:
         """Delete this conversation, or everything about the person and say how much that was, for good.
@@ -330,26 +322,6 @@ class Chat:
             await self._stored(conversations.delete, _id(self.conversation), await self._person_id())
         await self.new()
         return forgotten
-
-    async def privacy(self) -> Privacy:
-        """A person's own no always counts, their yes only where the operator lets conversations be learnt from."""
-        choice = await self._stored(people.consent, await self._person_id())
-        policy = self._settings.learning.consent
-        learns = (policy == "all" and choice != "no") or (policy == "ask" and choice == "yes")
-        return Privacy(policy, choice, learns)
-
-    async def consent(self, choice: Literal["yes", "no"]) -> None:
-        await self._stored(people.give_consent, await self._person_id(), choice)
-
-    async def ask_for_consent(self) -> bool:
-        """Is it time to ask whether conversations may be learnt from? Says yes once a person, and notes it."""
-        if self._settings.learning.consent != "ask" or await self._stored(people.was_asked, await self._person_id()):
-            return False
-        await self._stored(people.note_asked, await self._person_id())
-        return True
-
-    async def stats(self) -> Stats:
-        return await self._stored(people.stats, await self._person_id())
 
     async def use_language(self, language: Literal["en", "zh", ""], otherwise: str = "") -> None:
         """Of Familiar's own words from now on; "" goes by the channel again, which asks for `otherwise`."""

@@ -174,7 +174,7 @@ class ConversationCommands:
         await visit.tell("done.model", model=name)
 
     async def stats(self, visit: Visit) -> None:
-        texts, stats = visit.texts, await visit.chat.stats()
+        texts, stats = visit.texts, await visit.chat.kept.stats()
         lines = [
             texts.t("stats.title"),
             texts.t("stats.conversations", count=stats.conversations),

@@ -34,7 +34,7 @@ class Rights:
 
     async def ask_once(self, visit: Visit) -> None:
         """Ask whether their conversations may be learnt from, the first time that they are here."""
-        if await visit.chat.ask_for_consent():
+        if await visit.chat.kept.is_to_be_asked():
             texts = visit.texts
             await visit.say(
                 f"{texts.t('ask.consent')}\n\n{texts.t('ask.consent_explained')}", self._consent_buttons(visit)
@@ -49,7 +49,7 @@ class Rights:
                 raise ChatError("not_a_choice")
             await self._take(visit, choice)
             return
-        texts, privacy = visit.texts, await visit.chat.privacy()
+        texts, privacy = visit.texts, await visit.chat.kept.privacy()
         lines = [
             texts.t("privacy.kept"),
             texts.t("privacy.where"),
@@ -71,13 +71,13 @@ class Rights:
         choice = consent_in(visit.argument)
         if choice is None:
             raise ChatError("not_a_choice")
-        await visit.chat.consent(choice)
+        await visit.chat.kept.consent(choice)
         await self._settle(visit, visit.texts.t(f"done.consent_{choice}"))
 
     async def export(self, visit: Visit) -> None:
         """Send everything that is stored about the person, as one JSON document."""
         only_in_private(visit)
-        document = await visit.chat.export() | await self._documents(visit)
+        document = await visit.chat.kept.export() | await self._documents(visit)
         name, data = await asyncio.to_thread(_packed, document)
         if len(data) > LARGEST_FILE:
             raise ChatError("export_too_large", megabytes=len(data) // 1_000_000)
@@ -147,7 +147,7 @@ class Rights:
         await self._settle(visit, "\n\n".join(lines))
 
     async def _take(self, visit: Visit, choice: Literal["yes", "no"]) -> None:
-        await visit.chat.consent(choice)
+        await visit.chat.kept.consent(choice)
         await visit.tell(f"done.consent_{choice}")
 
     async def _settle(self, visit: Visit, text: str) -> None:

@@ -226,7 +226,7 @@ class TerminalChat:
 
     async def _ask_consent(self) -> None:
         """Once, where the operator wants everybody asked; who does not answer is asked in the next session."""
-        privacy = await self._chat.privacy()
+        privacy = await self._chat.kept.privacy()
         if self._prompt is None or privacy.policy != "ask" or privacy.choice is not None:
             return
         texts = self._chat.texts
@@ -234,7 +234,7 @@ class TerminalChat:
         self._screen.say(texts.t("ask.consent_explained"))
         while answer := ((await self._prompt.ask(texts.t("terminal.consent_prompt"))) or "").strip():
             if choice := consent_in(answer):
-                await self._chat.consent(choice)
+                await self._chat.kept.consent(choice)
                 self._screen.say(texts.t(f"done.consent_{choice}"), "green")
                 break
         self._screen.space()

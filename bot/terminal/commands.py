@@ -168,20 +168,20 @@ class Commands:
     # What is kept about the person
 
     async def _stats(self, _: str) -> None:
-        self._screen.show(tables.stats_text(await self._chat.stats(), self._texts))
+        self._screen.show(tables.stats_text(await self._chat.kept.stats(), self._texts))
 
     async def _privacy(self, argument: str) -> None:
         if not argument:
-            self._screen.show(tables.privacy_text(await self._chat.privacy(), self._texts))
+            self._screen.show(tables.privacy_text(await self._chat.kept.privacy(), self._texts))
             return
         choice = consent_in(argument)
         if choice is None:
             raise ChatError("not_a_choice")
-        await self._chat.consent(choice)
+        await self._chat.kept.consent(choice)
         self._done(f"consent_{choice}")
 
     async def _export(self, argument: str) -> None:
-        kept = await self._chat.export()
+        kept = await self._chat.kept.export()
         file = await asyncio.to_thread(_save, kept, argument, self._texts)
         self._done("exported", file=file)
 
@@ -212,7 +212,7 @@ class Commands:
     async def _typed_here(self) -> set[str]:
         """What the person wrote in this conversation, on every branch of it."""
         shown = self._chat.conversation.id if self._chat.conversation else None
-        kept = await self._chat.export()
+        kept = await self._chat.kept.export()
         messages = [m for each in kept["conversations"] if each["id"] == shown for m in each["messages"]]
         written = {message["content"] for message in messages if message["role"] == "user"}
         return written | {each["text"] for message in messages for each in message["corrections"]}

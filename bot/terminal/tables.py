@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from rich.table import Table
 from rich.text import Text
 
-from bot.chat import ModelChoice, PersonaChoice, Privacy
+from bot.chat import ModelChoice, PersonaChoice
 from bot.commands import commands_of
+from bot.kept import Privacy
 from bot.terminal.stream import printable
 from bot.texts import Texts
 from store.conversations import Hit, Listed

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from bot.assistant import Assistant
-from bot.chat import LONGEST_TEXT, Chat, Privacy
+from bot.chat import LONGEST_TEXT, Chat
 from bot.errors import ChatError
 from bot.events import Event, Failed, Finished, Token
+from bot.kept import Privacy
 from settings import Assistant as AssistantSettings
 from settings import Learning, Persona, Settings
 from store import adapters, feedback
@@ -185,7 +186,7 @@ async def test_an_edited_message_branches_and_the_first_wording_stays_in_the_log
     await last_of(chat.edit("Two"))
     assert (await shown(chat))[::2] == ["One", "Two"]
     assert [message["content"] for message in vllm.chats[2].body["messages"]][1::2] == ["One", "Two"]
-    kept = [message["content"] for message in (await chat.export())["conversations"][0]["messages"]]
+    kept = [message["content"] for message in (await chat.kept.export())["conversations"][0]["messages"]]
     assert "Tow" in kept
 
 
@@ -256,7 +257,7 @@ async def test_somebody_elses_conversation_cannot_be_opened_found_or_told_from_n
     assert eve.conversation is None
     assert await eve.search("secret") == []
     assert await eve.listing() == []
-    assert "secret" not in json.dumps(await eve.export())
+    assert "secret" not in json.dumps(await eve.kept.export())
 
 
 async def test_words_are_found_in_messages_and_replies(chat, vllm):
@@ -371,13 +372,13 @@ async def test_a_reply_can_be_rated_after_a_message_that_failed(chat, store, vll
     vllm.script(Refusal(503))
     await last_of(chat.send("And?"))
     await chat.rate(1)
-    assert (await chat.stats()).rated_up == 1
+    assert (await chat.kept.stats()).rated_up == 1
 
 
 async def test_the_statistics_count_what_has_come_together(chat):
     await said(chat, "Hi", "Again")
     await chat.rate(1)
-    stats = await chat.stats()
+    stats = await chat.kept.stats()
     assert (stats.conversations, stats.messages, stats.replies, stats.rated_up) == (1, 2, 2, 1)
 
 
@@ -387,8 +388,8 @@ async def test_the_statistics_count_what_has_come_together(chat):
 async def test_the_export_holds_everything_and_is_json(chat):
     await said(chat, "Hi")
     await chat.correct("Better.")
-    await chat.consent("yes")
-    exported = json.dumps(await chat.export())
+    await chat.kept.consent("yes")
+    exported = json.dumps(await chat.kept.export())
     assert all(word in exported for word in ("Hi", "Hello there!", "Better.", "Be brief.", "yes", "ada"))
 
 
@@ -405,13 +406,13 @@ async def test_a_forgotten_conversation_is_gone_and_a_new_one_follows(chat, assi
 
 async def test_somebody_who_is_forgotten_leaves_nothing_and_comes_back_as_a_stranger(chat, store, database: Path):
     await said(chat, "Secret", "And more")
-    await chat.consent("yes")
+    await chat.kept.consent("yes")
     forgotten = await chat.forget(everything=True)
     assert (forgotten.conversations, forgotten.messages) == (1, 4)
     rows = sqlite3.connect(database)
     for table in ("person", "identity", "consent", "conversation", "message"):
         assert rows.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
-    assert (await chat.privacy()).choice is None
+    assert (await chat.kept.privacy()).choice is None
     await said(chat, "Hello again")
     assert await shown(chat) == ["Hello again", "Hello there!"]
 
@@ -422,7 +423,7 @@ async def test_somebody_who_is_forgotten_never_sees_what_a_newcomer_writes(chat,
     newcomer = await Chat.open(assistant, channel="terminal", external_id="bob")
     await said(newcomer, "Bob's own")
     assert await chat.listing() == []
-    assert "Bob" not in json.dumps(await chat.export())
+    assert "Bob" not in json.dumps(await chat.kept.export())
 
 
 @pytest.mark.parametrize(
@@ -441,9 +442,9 @@ async def test_learning_needs_both_the_operator_and_the_person(assistant, policy
         with_settings(assistant, learning=Learning(consent=policy)), channel="terminal", external_id="ada"
     )
     if choice:
-        await chat.consent("no" if choice == "yes" else "yes")
-        await chat.consent(choice)
-    assert await chat.privacy() == Privacy(policy, choice, learns)
+        await chat.kept.consent("no" if choice == "yes" else "yes")
+        await chat.kept.consent(choice)
+    assert await chat.kept.privacy() == Privacy(policy, choice, learns)
 
 
 # Familiar's own words, and a store that does not answer

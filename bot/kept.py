@@ -1,0 +1,55 @@
+"""What is kept about one person, and what they allow with it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bot.asking import ask
+from store import people
+from store.people import Stats
+from store.session import Store
+
+Policy = Literal["ask", "all", "none"]
+Choice = Literal["yes", "no"]
+
+
+@dataclass(frozen=True)
+class Privacy:
+    policy: Policy  # the operator's: settings.learning.consent
+    choice: Choice | None  # the person's; None while not asked
+    learns: bool  # may this person's conversations train adapters, as things stand?
+
+
+class Kept:
+    """`person_id` tells whose it is; somebody who was forgotten and comes back is a new person. Raises ChatError."""
+
+    def __init__(self, store: Store, policy: Policy, person_id: Callable[[], Awaitable[int]]) -> None:
+        self._store = store
+        self._policy = policy
+        self._person_id = person_id
+
+    async def export(self) -> dict[str, Any]:
+        """Everything that is stored about them, ready for JSON."""
+        return await ask(people.export, self._store, await self._person_id())
+
+    async def stats(self) -> Stats:
+        return await ask(people.stats, self._store, await self._person_id())
+
+    async def privacy(self) -> Privacy:
+        """A person's own no always counts, their yes only where the operator lets conversations be learnt from."""
+        choice = await ask(people.consent, self._store, await self._person_id())
+        learns = (self._policy == "all" and choice != "no") or (self._policy == "ask" and choice == "yes")
+        return Privacy(self._policy, choice, learns)
+
+    async def consent(self, choice: Choice) -> None:
+        await ask(people.give_consent, self._store, await self._person_id(), choice)
+
+    async def is_to_be_asked(self) -> bool:
+        """Is it time to ask whether conversations may be learnt from? Says yes once a person, and notes it."""
+        person_id = await self._person_id()
+        if self._policy != "ask" or await ask(people.was_asked, self._store, person_id):
+            return False
+        await ask(people.note_asked, self._store, person_id)
+        return True
