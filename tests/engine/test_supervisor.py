@@ -150,9 +150,9 @@ async def test_a_group_that_was_left_behind_is_ended_by_the_next_supervisor(
     os.kill(supervisor, signal.SIGSTOP)
     os.kill(group, signal.SIGKILL)
     os.kill(supervisor, signal.SIGKILL)
-    await until(lambda: members(group) == [core])
+    await until(lambda: members(group) == [core] and engine.files.supervisor() is None)
     await ready(engine)
-    assert members(group) == []
+    await until(lambda: members(group) == [])  # it was killed before the start, and takes its time to be gone
 
 
 async def test_a_wrong_flag_fails_at_once_and_shows_vllms_own_words(
