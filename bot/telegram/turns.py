@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
@@ -277,7 +278,7 @@ class Turns:
         """The reply and, where it did not end by itself, a word on that."""
         text = text if plain(text) else visit.texts.t("telegram.empty_reply")
         note = {"stopped": "status.stopped", "length": "status.cut", "error": "status.broken"}.get(finish)
-        return f"{text}\n\n_({visit.texts.t(note)})_" if note else text
+        return f"{_with_fence_closed(text)}\n\n_({visit.texts.t(note)})_" if note else text
 
 
 async def _to_its_end(doing: Coroutine[Any, Any, None]) -> None:
@@ -297,6 +298,18 @@ def _ending_of(end: Finished | Failed | None) -> Ending:
     if isinstance(end, Failed):
         return "failed"
     return "length" if end and end.finish == "length" else "stop" if end and end.finish == "stop" else "stopped"
+
+
+def _with_fence_closed(text: str) -> str:
+    """A reply that was cut inside a block of code, with an end to the block: what follows is not code."""
+    fence = ""
+    for line in text.splitlines():
+        mark = re.match(r" {0,3}(`{3,}|~{3,})", line)
+        if mark and not fence:
+            fence = mark[1]
+        elif mark and line.strip().startswith(fence) and not line.strip().strip(fence[0]):
+            fence = ""
+    return f"{text}\n{fence}" if fence else text
 
 
 def _is_command(visit: Visit) -> bool:

@@ -211,3 +211,15 @@ async def test_what_was_shown_can_be_found_by_its_message(talk: Talk) -> None:
 
     await eventually(lambda: (at(shown.id), at(asked.id)) == ("Hello there!", "Hello"))
     assert isinstance(ada.members[0], User)
+
+
+async def test_a_reply_cut_inside_code_says_so_outside_of_it(talk: Talk) -> None:
+    talk.vllm.script(Reply("Here:\n\n```python\n", "x = 1", finish="length"))
+    ada = talk.private()
+    ada.send("Hello")
+    await ada.wait_for(lambda: ada.last and "length limit" in ada.last.text)
+    assert ada.last is not None
+    assert "```" not in ada.last.text
+    assert [entity["type"] for entity in ada.last.entities] == ["pre", "italic"]
+    code = ada.last.entities[0]
+    assert ada.last.text[code["offset"] : code["offset"] + code["length"]].strip() == "x = 1"
