@@ -14,14 +14,19 @@ import pytest
 
 from engine.client import EngineClient
 from engine.process import LocalEngine
-from settings import REPOSITORY
+from settings import REPOSITORY, Sampling
 from store import conversations, feedback, people
 from store.session import Store
 from store.tables import Message
-from tests.live.conftest import PERSONA, TALKER, ready
+from tests.live.conftest import PERSONA, ready
 from tests.telegram_server import Chat, TelegramServer
 
 PATIENCE_S = 240
+
+# Replies of its are long enough to be seen on their way, and stopped or killed there.
+COUNTER = PERSONA.model_copy(
+    update={"name": "counter", "sampling": Sampling(temperature=0.0, repetition_penalty=1.0, max_tokens=400)}
+)
 
 
 class Program:
@@ -70,7 +75,7 @@ async def program(engine: LocalEngine, telegram: TelegramServer, tmp_path: Path)
             "telegram": {"token": telegram.token, "api_url": telegram.url, "poll_timeout_s": 2},
             "access": {"mode": "open"},
             "telemetry": {"metrics_port": 0, "log_format": "json"},
-            "persona": [PERSONA.model_dump(), TALKER.model_dump()],
+            "persona": [persona.model_dump() for persona in (PERSONA, COUNTER)],
         },
     }
     program = Program(setup, telegram, tmp_path / "bot.log")
@@ -126,9 +131,9 @@ async def test_a_conversation_with_stop_retry_rating_and_a_kill(
     assert len(conversations.siblings(store, reply.id)) == 2
 
     # A long reply, stopped: the engine has nothing to do any more, and what was shown is kept.
-    ada.command("/persona talker")
-    await ada.wait_for(lambda: ada.last and "talker" in ada.last.text)
-    ada.send("Tell me a very long story about the sea.")
+    ada.command("/persona counter")
+    await ada.wait_for(lambda: ada.last and "counter" in ada.last.text)
+    ada.send("Write all the numbers from 1 to 500.")
     await ada.wait_for(lambda: ada.draft is not None and len(ada.draft.text) > 20, PATIENCE_S)
     ada.stop_generation()
     await ada.wait_for(lambda: len(answers(ada)) == 3, PATIENCE_S)
@@ -139,9 +144,7 @@ async def test_a_conversation_with_stop_retry_rating_and_a_kill(
             await asyncio.sleep(0.1)
 
     # Killed in the middle of a reply, and while another message waits: both are answered, once, in order.
-    ada.command("/persona familiar")
-    await ada.wait_for(lambda: ada.last and "familiar" in ada.last.text)
-    ada.send("Tell me a story about a lighthouse.")
+    ada.send("Write all the numbers from 1 to 300.")
     await ada.wait_for(lambda: ada.draft is not None and ada.draft.text, PATIENCE_S)
     ada.send("What is the capital of Italy?")
     await ada.wait_for(lambda: not telegram.pending)
@@ -151,7 +154,7 @@ async def test_a_conversation_with_stop_retry_rating_and_a_kill(
     await ada.wait_for(lambda: len(answers(ada)) == 5, PATIENCE_S)
     assert "Rome" in answers(ada)[4]
     said = [message.content for message in branch(store, ada) if message.role == "user"]
-    assert said[-2:] == ["Tell me a story about a lighthouse.", "What is the capital of Italy?"]
+    assert said[-2:] == ["Write all the numbers from 1 to 300.", "What is the capital of Italy?"]
     assert len(said) == 5
 
     # A kind end; nothing of what people wrote stands in the log.
