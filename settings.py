@@ -157,6 +157,38 @@ class Telegram(Section):
     shutdown_grace_s: Annotated[float, Field(ge=0)] = 20
 
 
+class Knowledge(Section):
+    """The documents that replies rest on: where they are, how they are read, and how passages are found in them."""
+
+    folder: Path = Path("documents")
+    embeddings: Annotated[str, Field(min_length=1)] = "bundled"
+    embeddings_url: str = ""
+    embeddings_api_key: SecretStr = SecretStr("")
+    embedding_threads: Annotated[int, Field(ge=0)] = 0
+    reranker: str = ""
+    chroma_url: str = ""
+    chunk_tokens: Annotated[int, Field(ge=32, le=8192)] = 256
+    dense_weight: Annotated[float, Field(ge=0, le=1)] = 0.7
+    relevance_floor: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
+    passages: Annotated[int, Field(ge=1, le=20)] = 4
+    prompt_share: Annotated[float, Field(gt=0, le=0.9)] = 0.5
+    follow_ups: Literal["terms", "rewrite", "off"] = "terms"
+    unanswered: Literal["note", "only_documents", "silent"] = "note"
+    max_file_mb: Annotated[float, Field(gt=0)] = 50
+    parse_timeout_s: Annotated[float, Field(gt=0)] = 120
+    parse_memory_mb: Annotated[int, Field(ge=256)] = 2048
+    ocr_pages: Annotated[int, Field(ge=0)] = 50
+    fetch_timeout_s: Annotated[float, Field(gt=0)] = 30
+    documents_per_person: Annotated[int, Field(ge=0)] = 100
+
+    @field_validator("embeddings_url", "chroma_url")
+    @classmethod
+    def _are_addresses(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError(f"{url!r} is not an http:// or https:// address")
+        return url
+
+
 class Media(Section):
     """Models that turn photos and voice into text, by OpenAI-compatible URLs. "" is not enabled."""
 
@@ -194,6 +226,7 @@ class Settings(BaseSettings):
     learning: Learning = Learning()
     access: Access = Access()
     telegram: Telegram = Telegram()
+    knowledge: Knowledge = Knowledge()
     media: Media = Media()
     telemetry: Telemetry = Telemetry()
     persona: Annotated[tuple[Persona, ...], Field(min_length=1)] = (DEFAULT_PERSONA,)
@@ -258,10 +291,12 @@ def load(file: Path | None = None) -> Settings:
     except UnreadableVariable as error:
         raise SettingsError(f"{error}: the variable's value is not the JSON that this setting needs") from None
     folder = (file.parent / settings.data.folder.expanduser()).resolve()
+    documents = (file.parent / settings.knowledge.folder.expanduser()).resolve()
     token = _telegram_token(settings.telegram, file)
     return settings.model_copy(
         update={
             "data": settings.data.model_copy(update={"folder": folder}),
+            "knowledge": settings.knowledge.model_copy(update={"folder": documents}),
             "telegram": settings.telegram.model_copy(update={"token": token}),
         }
     )
