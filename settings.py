@@ -168,7 +168,7 @@ class Knowledge(Section):
     reranker: str = ""
     chroma_url: str = ""
     chunk_tokens: Annotated[int, Field(ge=32, le=8192)] = 256
-    dense_weight: Annotated[float, Field(ge=0, le=1)] = 0.7
+    dense_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
     relevance_floor: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     passages: Annotated[int, Field(ge=1, le=20)] = 4
     prompt_share: Annotated[float, Field(gt=0, le=0.9)] = 0.5

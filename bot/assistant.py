@@ -20,23 +20,31 @@ from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakValueDictionary
 
+from bot import passages as quoting
 from bot import prompt as prompts
+from bot.citations import Citations, attributed
 from bot.errors import kind_of
-from bot.events import Event, Failed, Finished, Token, Waiting
+from bot.events import Event, Failed, Finished, Retrieved, Source, Token, Waiting
+from bot.retrieval import NOT_SEARCHED, Finder, Retrieval, readable_by, retrieve
+from bot.rewriting import rewritten
 from bot.stoppable import arrivals
+from bot.texts import texts_for
 from engine import adapters
 from engine.client import ChatRequest, Delta, Done, EngineClient
 from engine.errors import EngineFailed
 from engine.models import sampling_defaults
 from engine.state import Address, State
+from knowledge.passages import Passage
 from settings import Persona, Settings
-from store import conversations
+from store import conversations, quotations
+from store.catalogue import owners
 from store.session import Store
 from store.tables import Conversation, Message, Person
 
 log = logging.getLogger("familiar")
 
 NOTHING_SENT = prompts.Prompt((), None, 0)
+_NOT_ASKED = Done("stop", "", 0, 0, 0, 0.0, 0.0, 0.0)  # a reply that the engine had no part in
 
 
 @dataclass(frozen=True)
@@ -54,10 +62,12 @@ HERE = Origin()
 class Assistant:
     """Makes replies. One for the whole process; safe for any number of turns at once."""
 
-    def __init__(self, store: Store, client: EngineClient, settings: Settings) -> None:
+    def __init__(self, store: Store, client: EngineClient, settings: Settings, knowledge: Finder | None = None) -> None:
+        """`knowledge`: where passages are found; without it no documents are searched."""
         self.store = store
         self.client = client
         self.settings = settings
+        self.knowledge = knowledge
         self._under_way: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._advice: dict[Path | None, dict[str, Any]] = {}
         self._saving: set[asyncio.Task[tuple[Message, int]]] = set()
@@ -172,33 +182,59 @@ class Assistant:
         async with aclosing(arrivals(self._answer(turn, asked), stop)) as items:
             async for at, item in items:
                 if isinstance(item, Delta):
-                    turn.take(item.text, at)
-                    yield Token(item.text)
+                    if text := turn.take(item.text, at):
+                        yield Token(text)
                 elif isinstance(item, Done):
                     turn.done = item
+                elif isinstance(item, Retrieved):
+                    yield item
                 else:
                     yield Waiting(item.phase, max(0.0, time.time() - item.since), item.detail)
+        if rest := turn.last_words(asked.message.content):
+            yield Token(rest)
 
-    async def _answer(self, turn: _Turn, asked: _Asked) -> AsyncGenerator[State | Delta | Done]:
+    async def _answer(self, turn: _Turn, asked: _Asked) -> AsyncGenerator[State | Retrieved | Delta | Done]:
+        turn.retrieval = await self._retrieve(asked)
+        if turn.retrieval.unanswered and self.settings.knowledge.unanswered == "only_documents":
+            yield turn.retrieved()
+            yield Delta(texts_for(self._language(asked.person)).t("knowledge.not_in_documents"))
+            yield _NOT_ASKED
+            return
         async with aclosing(self.client.ready()) as states:
             async for state in states:
                 yield state
         await self._prepare(turn, await self.client.address(), asked)
+        if turn.retrieval is not NOT_SEARCHED:
+            yield turn.retrieved()
         request = ChatRequest(turn.prompt.messages, turn.sampling, person=str(asked.person.id), adapter=turn.adapter)
         async with aclosing(self.client.stream(request)) as items:
             async for item in items:
                 yield item
+
+    async def _retrieve(self, asked: _Asked) -> Retrieval:
+        async def rewrite(question: str, before: Sequence[str]) -> str:
+            return await rewritten(self.client, str(asked.person.id), question, before)
+
+        return await retrieve(
+            self.knowledge,
+            self.settings.knowledge,
+            asked.message.content,
+            asked.history,
+            readable_by(asked.person, asked.conversation),
+            rewrite,
+        )
 
     async def _prepare(self, turn: _Turn, address: Address, asked: _Asked) -> None:
         """Fill in what the engine is asked. Raises PromptTooLong."""
         persona, history, length = asked.persona, asked.history, address.max_model_len
         reserve = min(self.settings.assistant.reply_reserve_tokens, persona.sampling.max_tokens, length // 2)
         turn.model, turn.adapter = address.model, asked.adapter
+        variables = prompts.variables(asked.conversation.created_at, asked.person.name, self._language(asked.person))
         turn.prompt = await prompts.build(
             persona,
-            prompts.variables(asked.conversation.created_at, asked.person.name, self._language(asked.person)),
+            variables,
             history,
-            asked.message.sent or asked.message.content,
+            await self._with_passages(turn, asked, variables, length - reserve),
             budget=length - reserve,
             count=self.client.count,
             window_start_id=next(
@@ -207,6 +243,27 @@ class Assistant:
         )
         turn.sampling = self._advised(address.model_folder) | persona.sampling.model_dump(exclude_none=True)
         turn.sampling["max_tokens"] = min(persona.sampling.max_tokens, length - turn.prompt.prompt_tokens)
+
+    async def _with_passages(self, turn: _Turn, asked: _Asked, variables: dict[str, str], budget: int) -> str:
+        """The newest message as it is sent: with as many of the passages as their share of the room has place for."""
+        text = asked.message.sent or asked.message.content
+        if not turn.retrieval.passages:
+            return text
+        bare = await prompts.build(asked.persona, variables, (), text, budget=budget, count=self.client.count)
+        room = int((budget - bare.prompt_tokens) * self.settings.knowledge.prompt_share)
+        language = quoting.language_of(asked.message.content)
+        readable = await asyncio.to_thread(self._quotable, asked, turn.retrieval.passages)
+        turn.passages = await quoting.within(readable, text, room, self.client.count, language)
+        turn.citations = Citations(len(turn.passages))
+        return quoting.framed(turn.passages, text, language) if turn.passages else text
+
+    def _quotable(self, asked: _Asked, passages: Sequence[Passage]) -> Sequence[Passage]:
+        """Note whose words the prompt will hold, so that they can be taken out again; none of somebody forgotten."""
+        assert self.knowledge is not None, "it found these"
+        givers = self.knowledge.givers(passages) - {_id(asked.person)}
+        if not givers or quotations.note(self.store, _id(asked.message), givers):
+            return passages
+        return [passage for passage in passages if passage.owner == owners.SHARED]
 
     def _advised(self, model_folder: Path | None) -> dict[str, Any]:
         """The model's own sampling. Its folder does not change while it is served, so it is read once."""
@@ -278,12 +335,35 @@ class _Turn:
     last_at: float = 0
     done: Done | None = None
     error: str = ""
+    retrieval: Retrieval = NOT_SEARCHED
+    passages: tuple[Passage, ...] = ()  # those in the prompt
+    citations: Citations = field(default_factory=lambda: Citations(0))
 
-    def take(self, text: str, at: float) -> None:
+    def take(self, text: str, at: float) -> str:
+        """What of it is to be shown now."""
         self.first_at = self.first_at or at
         self.last_at = at
-        self.text += text
         self.deltas += 1
+        shown = self.citations.feed(text)
+        self.text += shown
+        return shown
+
+    def last_words(self, question: str) -> str:
+        """What was held back; of a reply that names no passage, the marks of those that it can be seen to rest on."""
+        rest = self.citations.end()
+        said = self.text + rest
+        if self.passages and self.done and not self.citations.cited and "```" not in said:
+            found = attributed(said, question, [passage.text for passage in self.passages])
+            self.citations.cited += found
+            rest = (rest.rstrip() if found else rest) + "".join(f" [{number}]" for number in found)
+        self.text += rest
+        return rest
+
+    def retrieved(self) -> Retrieved:
+        return Retrieved(self._sources(), self.retrieval.unanswered, self.retrieval.failed)
+
+    def _sources(self) -> tuple[Source, ...]:
+        return tuple(source_of(number, passage) for number, passage in enumerate(self.passages, 1))
 
     @property
     def finish(self) -> str:
@@ -315,6 +395,8 @@ class _Turn:
             ttft_s=self.ttft_s,
             tokens_per_s=(self.completion_tokens - 1) / after_first_s if after_first_s > 0 else 0.0,
             siblings=siblings,
+            sources=tuple(source_of(number, self.passages[number - 1]) for number in self.citations.cited),
+            unanswered=self.retrieval.unanswered,
         )
 
     def as_reply(self, message: Message) -> Message:
@@ -327,6 +409,8 @@ class _Turn:
             content=self.text,
             prompt=list(self.prompt.messages),
             window_start_id=self.prompt.window_start_id or message.id,
+            passages=[passage.id for passage in self.passages],
+            relevance=self.retrieval.relevance,
             model=self.model,
             adapter=self.adapter,
             sampling=self.sampling,
@@ -337,6 +421,10 @@ class _Turn:
             finish=self.finish,
             error=self.error,
         )
+
+
+def source_of(number: int, passage: Passage) -> Source:
+    return Source(number, passage.id, passage.title, passage.heading, passage.page, passage.page_end, passage.text)
 
 
 def _failed(error: Exception) -> Failed:

@@ -1,4 +1,7 @@
-"""What a turn tells its channel, in order: `Waiting`* `Retrieved`? `Token`* (`Finished` | `Failed`)."""
+"""What a turn tells its channel, in order: `Waiting`* `Retrieved`? `Token`* (`Finished` | `Failed`).
+
+`Retrieved` comes when documents were searched, whatever was found.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,28 @@ class Waiting:
     phase: Phase
     seconds: float  # how long this phase has lasted
     detail: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A passage that stood in the prompt."""
+
+    number: int  # as replies name it, e.g. [1]
+    passage_id: str
+    title: str
+    heading: str  # of its section, with those above it: "Opening hours › Sundays"; ""
+    page: int | None
+    page_end: int | None
+    text: str  # as the document has it
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """What the documents had for this message."""
+
+    sources: tuple[Source, ...] = ()
+    unanswered: bool = False  # it was a question, and no document answers it
+    failed: bool = False  # they could not be searched; why stands in the log
 
 
 @dataclass(frozen=True)
@@ -42,6 +67,8 @@ class Finished:
     ttft_s: float  # from the turn's begin to its first token
     tokens_per_s: float  # of the reply, after its first token; 0 when there is no more than one
     siblings: int  # how many replies the user's message has now, this one included
+    sources: tuple[Source, ...] = ()  # those that the reply names, in the order in which it does
+    unanswered: bool = False  # it was a question, and no document answers it
 
 
 @dataclass(frozen=True)
@@ -54,4 +81,4 @@ class Failed:
     asked_id: int = 0  # the person's message; 0 where it was not stored
 
 
-Event = Waiting | Token | Finished | Failed
+Event = Waiting | Retrieved | Token | Finished | Failed

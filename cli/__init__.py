@@ -3,7 +3,8 @@
 Nothing heavy is imported before a command needs it: `familiar --help` and a mistyped option answer at once.
 
     here           talking, the engine, the model, the settings
-    adapters.py    familiar adapters …      ┐ mounted
+    adapters.py    familiar adapters …      ┐
+    knowledge.py   familiar knowledge …     │ mounted
     users.py       familiar users …         ┘
     running.py     how a command runs, and what several of them need
 """
@@ -16,7 +17,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.adapters import app as adapters_app
-from cli.running import assistant_of, err, model_folder, out, ready, run, service_log, short, waking
+from cli.knowledge import app as knowledge_app
+from cli.running import (
+    assistant_of,
+    err,
+    knowledge_of,
+    model_folder,
+    out,
+    ready,
+    run,
+    service_log,
+    short,
+    waking,
+    warming,
+)
 from cli.users import app as users_app
 
 if TYPE_CHECKING:
@@ -31,6 +45,7 @@ app = typer.Typer(
 models_app = typer.Typer(help="The model that generates.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(adapters_app, name="adapters")
+app.add_typer(knowledge_app, name="knowledge")
 app.add_typer(users_app, name="users")
 
 PersonaOption = Annotated[str, typer.Option(help="One of the personas of config.toml.")]
@@ -51,9 +66,22 @@ def chat(
     import bot.terminal.chat as terminal
 
     async def command(settings: Settings) -> int:
-        async with assistant_of(settings) as assistant, waking(assistant):
+        from bot.shelf import Shelf
+
+        async with (
+            knowledge_of(settings) as knowledge,
+            assistant_of(settings, knowledge) as assistant,
+            waking(assistant),
+            warming(knowledge),
+        ):
             return await terminal.run(
-                assistant, settings, conversation=conversation, latest=resume, persona=persona, model=model
+                assistant,
+                settings,
+                conversation=conversation,
+                latest=resume,
+                persona=persona,
+                model=model,
+                library=Shelf(knowledge),
             )
 
     run(command)
@@ -70,7 +98,7 @@ def ask(
     import bot.terminal.ask as terminal
 
     async def command(settings: Settings) -> int:
-        async with assistant_of(settings) as assistant:
+        async with knowledge_of(settings) as knowledge, assistant_of(settings, knowledge) as assistant:
             return await terminal.run(assistant, settings, question, as_json=as_json, persona=persona, model=model)
 
     run(command)
@@ -83,10 +111,15 @@ def telegram() -> None:
     async def command(settings: Settings) -> int:
         _refuse_without_token(settings)
 
+        from bot.shelf import Shelf
         from bot.telegram import application
 
-        async with assistant_of(settings) as assistant:
-            return await application.run(assistant, settings)
+        async with (
+            knowledge_of(settings) as knowledge,
+            assistant_of(settings, knowledge) as assistant,
+            warming(knowledge),
+        ):
+            return await application.run(assistant, settings, Shelf(knowledge))
 
     run(command, log=service_log)
 
@@ -207,6 +240,9 @@ def models_prepare() -> None:
     """Download and convert the model now, so that the first chat need not."""
 
     async def command(settings: Settings) -> int:
+        from knowledge import embedding
+
+        await asyncio.to_thread(embedding.prepare, settings, lambda text: err().print(f"· {text}", markup=False))
         if settings.engine.url:
             err().print(f"engine.url is set: the model is served by {settings.engine.url}.")
             return 0

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from bot.assistant import Assistant
     from engine.state import Address, Connection, State
+    from knowledge.knowledge import Knowledge
     from settings import Settings
     from store.session import Store
 
@@ -53,6 +54,7 @@ def run(command: Command, *, log: Callable[[Settings], None] = file_log) -> None
     """Run a command's coroutine function and leave with its exit code."""
     from bot.errors import ChatError
     from engine.errors import EngineError
+    from knowledge.errors import KnowledgeError
     from settings import SettingsError, load
     from store.errors import StoreError
 
@@ -72,7 +74,7 @@ def run(command: Command, *, log: Callable[[Settings], None] = file_log) -> None
 
         err().print(own_texts(settings).problem(error), style="red", markup=False, soft_wrap=True)
         code = 1
-    except (SettingsError, EngineError, StoreError) as error:
+    except (SettingsError, EngineError, KnowledgeError, StoreError) as error:
         tail = getattr(error, "log_tail", "")
         err().print(f"{tail}\n" if tail else "", end="", markup=False, soft_wrap=True)
         err().print(str(error), style="red", markup=False, soft_wrap=True)
@@ -93,7 +95,19 @@ async def store_of(settings: Settings) -> AsyncIterator[Store]:
 
 
 @contextlib.asynccontextmanager
-async def assistant_of(settings: Settings) -> AsyncIterator[Assistant]:
+async def knowledge_of(settings: Settings) -> AsyncIterator[Knowledge]:
+    from knowledge.knowledge import Knowledge
+
+    knowledge = Knowledge(settings)
+    await asyncio.to_thread(knowledge.open)
+    try:
+        yield knowledge
+    finally:
+        await asyncio.to_thread(knowledge.close)
+
+
+@contextlib.asynccontextmanager
+async def assistant_of(settings: Settings, knowledge: Knowledge | None = None) -> AsyncIterator[Assistant]:
     """The assistant, with its model prepared. The engine is not started yet."""
     from bot.assistant import Assistant
     from engine.client import EngineClient
@@ -108,7 +122,7 @@ async def assistant_of(settings: Settings) -> AsyncIterator[Assistant]:
         between_tokens_timeout_s=settings.engine.between_tokens_timeout_s,
     )
     async with store_of(settings) as store, client:
-        yield Assistant(store, client, settings)
+        yield Assistant(store, client, settings, knowledge)
 
 
 async def model_folder(settings: Settings) -> Path:
@@ -141,6 +155,26 @@ async def waking(assistant: Assistant) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def warming(knowledge: Knowledge) -> AsyncIterator[None]:
+    """Have the embedding model loaded while the person still reads, if there are documents to search at all."""
+
+    def warm() -> None:
+        from knowledge.errors import KnowledgeError
+        from store.errors import StoreError
+
+        with contextlib.suppress(KnowledgeError, StoreError):  # told with the first search
+            if knowledge.catalogue.chunk_count():
+                knowledge.follow()
+                knowledge.warm()
+
+    task = asyncio.create_task(asyncio.to_thread(warm))
+    try:
+        yield
+    finally:
         await asyncio.gather(task, return_exceptions=True)
 
 

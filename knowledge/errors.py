@@ -7,7 +7,11 @@ KnowledgeError
 │   ├── DocumentDamaged        it is not what its name says, cut, or not to be parsed
 │   ├── DocumentTooLarge       more than the limits allow, also when unpacked
 │   ├── DocumentTooSlow        parsing it took too long or too much memory
-│   └── DocumentUnknownType    of no kind that can be read
+│   ├── DocumentUnknownType    of no kind that can be read
+│   └── DocumentUnreadable     (knowledge.prepare) it vanished, may not be opened, or changed while it was read
+├── TooManyDocuments           (knowledge.prepare) a person or a group has handed over as many as they may
+├── Cancelled                  (knowledge.ingest) whoever asked for it does not want it any more
+├── FolderMissing              (knowledge.sync) the folder is not there, or is empty where it was not
 ├── PageRefused                a web page cannot be fetched, or must not be
 ├── EmbeddingsFailed           the embedding model cannot be loaded or asked
 ├── OtherEmbeddings            the index was made by another embedding model

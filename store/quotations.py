@@ -1,4 +1,5 @@
-"""Words of somebody that stand in another's conversation, because that other quoted them to the assistant.
+"""Words of somebody that stand in another's conversation: that other quoted them to the assistant, or they come from a
+document that somebody gave to a group.
 
 They are the writer's to forget, not the quoter's to keep. They stand in the text of the quoting message as it was sent
 to the model, and in the logged prompt of every reply that had this message in its history.
@@ -6,11 +7,25 @@ to the model, and in the logged prompt of every reply that had this message in i
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, delete, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
-from store.tables import Conversation, Message, Quotation, now
+from store.session import Store
+from store.tables import Conversation, Message, Person, Quotation, now
+from store.upsert import insert_into
+
+
+def note(store: Store, message_id: int, person_ids: Collection[int]) -> bool:
+    """The prompt of the reply to this message will hold words of these persons; False when one of them is gone."""
+    with store.writing() as session:
+        there = set(session.exec(select(Person.id).where(col(Person.id).in_(person_ids))).all())
+        for person_id in sorted(set(person_ids) & there):
+            row = insert_into(session, Quotation).values(message_id=message_id, person_id=person_id)
+            session.execute(row.on_conflict_do_nothing())
+    return there == set(person_ids)
 
 
 def conversations_quoting(person_id: int) -> SelectOfScalar[int]:

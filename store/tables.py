@@ -115,13 +115,14 @@ class Message(SQLModel, table=True):
     content: str = Field(sa_column=Column(Text, nullable=False))
     created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
 
-    # Of a user's message: its text as it stood in the prompt, passages included.
+    # Of a user's message: its text as later prompts hold it, where that is not `content`; without passages.
     sent: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
 
     # Of a reply.
     prompt: list[dict[str, str]] = Field(default_factory=_no_items, sa_type=JSON)  # the messages exactly as sent
     window_start_id: int | None = None  # the oldest message of the history that the prompt still held
-    passages: list[str] = Field(default_factory=_no_items, sa_type=JSON)  # ids
+    passages: list[str] = Field(default_factory=_no_items, sa_type=JSON)  # ids, in the order of their numbers
+    relevance: float | None = None  # of the best passage, 0 to 1, also of one not used; None: nothing was searched
     model: str = ""
     adapter: str = ""  # name@version, "" for the base model
     sampling: dict[str, Any] = Field(default_factory=_nothing, sa_type=JSON)

@@ -36,7 +36,8 @@ from telegram.request import HTTPXRequest
 from bot.access import Access
 from bot.assistant import Assistant
 from bot.commands import commands_of
-from bot.telegram import feedback, menu
+from bot.library import Library
+from bot.telegram import feedback, menu, sources
 from bot.telegram.addressed import Called
 from bot.telegram.channel import Action, TelegramChannel
 from bot.telegram.groups import STOPPED
@@ -71,7 +72,7 @@ FOR_ADMINS = frozenset({"approve", "broadcast", "adapter"})  # words of buttons
 App = Application[Any, Any, Any, Any, Any, Any]
 
 
-async def run(assistant: Assistant, settings: Settings) -> int:
+async def run(assistant: Assistant, settings: Settings, library: Library | None = None) -> int:
     """Serve Telegram until SIGINT or SIGTERM; the exit code. A second signal does not wait for running replies.
 
     `settings.telegram.token` has the form of a token.
@@ -79,17 +80,17 @@ async def run(assistant: Assistant, settings: Settings) -> int:
     settings.data.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(settings.data.folder / "telegram.lock", blocking=False):
-            return await _serve(assistant, settings)
+            return await _serve(assistant, settings, library)
     except Timeout:  # both would answer what waits in the inbox
         log.error("another program serves Telegram from this data folder already", folder=str(settings.data.folder))
         return 1
 
 
-async def _serve(assistant: Assistant, settings: Settings) -> int:
+async def _serve(assistant: Assistant, settings: Settings, library: Library | None) -> int:
     metrics = Metrics()
     server = metrics.serve(settings.telemetry.metrics_port) if settings.telemetry.metrics_port else None
     try:
-        channel = TelegramChannel(assistant, settings, Access(assistant.store, settings.access), metrics)
+        channel = TelegramChannel(assistant, settings, Access(assistant.store, settings.access), metrics, library)
         return await Service(channel).run()
     finally:
         if server is not None:
@@ -264,7 +265,7 @@ class Service:
         channel.lanes = Lanes(
             channel.inbox,
             self._overtakes,
-            feedback.is_rating,
+            lambda update: feedback.is_rating(update) or sources.is_asked_for(update),
             wait_s=telegram.join_wait_s,
             long_wait_s=telegram.join_wait_long_s,
         )
@@ -345,6 +346,7 @@ class Service:
             "down": channel.feedback.down,
             "again": channel.feedback.again,
             "show": channel.feedback.show,
+            "src": channel.sources.show,
             "nothing": channel.feedback.nothing,
             "stop": channel.conversation.stop_button,
             "pick": channel.conversation.pick,

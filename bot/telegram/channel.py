@@ -33,6 +33,7 @@ from bot.telegram.outgoing import Gone, Outgoing, TelegramBot, Undelivered
 from bot.telegram.rendering import plain
 from bot.telegram.replies import Replies
 from bot.telegram.rights import Rights
+from bot.telegram.sources import Sources
 from bot.telegram.turns import Turns
 from bot.telegram.view import Drafts, Spot
 from bot.telegram.visit import Visit, say
@@ -52,7 +53,15 @@ class TelegramChannel:
     lanes: Lanes
     out: Outgoing
 
-    def __init__(self, assistant: Assistant, settings: Settings, access: Access, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        assistant: Assistant,
+        settings: Settings,
+        access: Access,
+        metrics: Metrics,
+        library: Library | None = None,
+    ) -> None:
+        """`library`: where documents go; without it none are taken, and replies show no sources of earlier ones."""
         self.assistant = assistant
         self.settings = settings
         self.access = access
@@ -60,7 +69,8 @@ class TelegramChannel:
         self.log = structlog.get_logger("familiar.telegram")
         self.replies = Replies()
         self.drafts = Drafts()
-        self.library: Library | None = None  # where documents go, once there is one
+        self.library = library
+        self.sources = Sources(self)
         self.turns = Turns(self)
         self.conversation = ConversationCommands(self)
         self.feedback = Feedback(self)

@@ -60,6 +60,11 @@ def cut(text: str, spans: Sequence[Span], max_units: int, max_entities: int) -> 
         start = end
 
 
+def units_in(text: str) -> int:
+    """The length in UTF-16 code units; half of a pair that stands alone counts as one."""
+    return len(text) + sum(character > "\uffff" for character in text)
+
+
 class Units:
     """UTF-16 units of a text: a character beyond the Basic Multilingual Plane takes two."""
 

@@ -1,4 +1,7 @@
-"""A person's documents: how one that was sent is taken in, and the list from which they are deleted."""
+"""Documents of a person or a group: how one that was sent is taken in, and the list from which they are deleted.
+
+In private they are the person's own. Those of a group are everybody's there, and only its admins add and delete them.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from bot.telegram import keyboards
 from bot.telegram.fetching import fetched, suffix_of
 from bot.telegram.outgoing import Gone, Undelivered
 from bot.telegram.rendering import plain
+from bot.telegram.shortening import one_line
 from bot.telegram.status import Status
 from bot.telegram.visit import Visit
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 FETCHED_AT_ONCE = 4
 SHOWN = 10  # documents in a list
-LONGEST_NAME = 200  # characters
+LONGEST_NAME = 200  # UTF-16 units, as those below
 LONGEST_SHOWN = 60
 LONGEST_BUTTON = 32
 DELETE = frozenset(["delete", "del", "remove", "删除", "刪除"])
@@ -45,11 +49,11 @@ class Documents:
     async def take_in(self, visit: Visit, document: SentDocument, library: Library) -> bool:
         """Hand it to the library, and tell in one message how that goes; False when it was stopped or refused.
 
-        A person may stop it like a reply. Handled again after a restart, it begins anew in the same message.
+        Who sent it may stop it like a reply. Handled again after a restart, it begins anew in the same message.
         """
         channel, texts, spot = self._channel, visit.texts, visit.spot
-        name = _one_line(document.file_name or "", LONGEST_NAME) or f"document{suffix_of(document)}"
-        shown = _one_line(name, LONGEST_SHOWN)
+        name = one_line(document.file_name or "", LONGEST_NAME) or f"document{suffix_of(document)}"
+        shown = one_line(name, LONGEST_SHOWN)
         with channel.replies.one(spot.chat_id, spot.thread_id, visit.user.id) as running:
             stop_button = keyboards.stop(texts, running.draft_id)
             status = Status(visit, channel.inbox, channel.settings.telegram.edit_interval_s, stop_button)
@@ -83,8 +87,9 @@ class Documents:
         if word.lower() not in DELETE or not number.strip():
             raise ChatError("usage", name="docs", hint=visit.texts.t("hint.docs"))
         if not number.strip().isdecimal():
-            raise ChatError("not_a_number", given=_one_line(number, 40))
-        await library.remove(_person_id(visit), _number(number.strip()))
+            raise ChatError("not_a_number", given=one_line(number, 40))
+        await self.only_for_admins(visit)
+        await library.remove(visit.owner, _number(number.strip()))
         await visit.tell("files.deleted")
 
     async def turn_page(self, visit: Visit, library: Library) -> None:
@@ -95,13 +100,19 @@ class Documents:
     async def delete(self, visit: Visit, library: Library) -> None:
         """The button of a document: `undoc:7:20` deletes document 7 and shows the list after 20 again."""
         document_id, _, after = visit.argument.partition(":")
+        await self.only_for_admins(visit)
         try:
-            await library.remove(_person_id(visit), _number(document_id))
+            await library.remove(visit.owner, _number(document_id))
         except ChatError as error:
             await visit.answer(visit.texts.problem(error), alert=True)
         else:
             await visit.answer(visit.texts.t("files.deleted"))
         await self._show(visit, *await self._page(visit, library, _number(after)))
+
+    async def only_for_admins(self, visit: Visit) -> None:
+        """Raises ChatError for somebody else in a group; and Gone, Undelivered, TelegramError."""
+        if not visit.private and not await self._channel.groups.is_by_admin(visit.update):
+            raise ChatError("group_documents_admins")
 
     async def _handed_over(
         self, visit: Visit, document: SentDocument, name: str, library: Library, progress: Progress
@@ -110,23 +121,24 @@ class Documents:
             path = Path(folder) / f"document{suffix_of(document)}"
             async with self._fetching:
                 await asyncio.to_thread(path.write_bytes, await fetched(self._channel.bot, document))
-            return await library.add(_person_id(visit), name, document.mime_type or "", path, progress)
+            mime = document.mime_type or ""
+            return await library.add(visit.owner, visit.person_id, name, mime, path, progress)
 
     async def _page(self, visit: Visit, library: Library, after: int) -> tuple[str, InlineKeyboardMarkup | None]:
         """The list from there on, or its last page, and a button to delete each."""
         texts = visit.texts
-        documents = await library.documents(_person_id(visit))
+        documents = await library.documents(visit.owner)
         if not documents:
-            return texts.t("files.none"), None
+            return texts.t("files.none" if visit.private else "files.none_in_group"), None
         after = min(after, (len(documents) - 1) // SHOWN * SHOWN)
         shown = documents[after : after + SHOWN]
-        lines = [texts.t("files.list_title"), ""]
+        lines = [texts.t("files.list_title" if visit.private else "files.list_title_in_group"), ""]
         lines += [
-            texts.t("files.row", number=each.id, name=_one_line(each.name, LONGEST_SHOWN), count=each.passages)
+            texts.t("files.row", number=each.id, name=one_line(each.name, LONGEST_SHOWN), count=each.passages)
             for each in shown
         ]
         rows = [
-            (texts.t("files.button_delete", name=_one_line(each.name, LONGEST_BUTTON)), f"undoc:{each.id}:{after}")
+            (texts.t("files.button_delete", name=one_line(each.name, LONGEST_BUTTON)), f"undoc:{each.id}:{after}")
             for each in shown
         ]
         if after:
@@ -159,22 +171,8 @@ def _progress(visit: Visit, status: Status, shown: str) -> Progress:
 def _outcome(visit: Visit, shown: str, added: Added | None) -> str:
     if added is None:
         return visit.texts.t("files.stopped", name=shown)
-    if added.known:
-        return visit.texts.t("files.known", name=shown, count=added.passages)
-    return visit.texts.t("files.added", name=shown, count=added.passages)
-
-
-def _one_line(name: str, characters: int) -> str:
-    """A file's name as it can be shown: one line, without signs that cannot be seen."""
-    visible = "".join(sign if sign.isprintable() or sign == "\u200d" else " " for sign in name)  # it joins emoji
-    line = " ".join(visible.split())
-    return line if len(line) <= characters else f"{line[: characters - 1]}…"
-
-
-def _person_id(visit: Visit) -> int:
-    person_id = visit.chat.person.id
-    assert person_id is not None, "a visit is that of a stored person"
-    return person_id
+    key = "files.known" if added.known else "files.added"
+    return visit.texts.t(key if visit.private else f"{key}_to_group", name=shown, count=added.passages)
 
 
 def _number(given: str) -> int:

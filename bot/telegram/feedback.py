@@ -35,7 +35,7 @@ class Feedback:
     async def again(self, visit: Visit) -> None:
         """Another reply in the place of this one, which is kept beside it."""
         reply_id = _id_in(visit)
-        replies, at = await self._own(visit, reply_id)
+        replies, at = await own_reply(visit, reply_id)
         asked_id = replies[at].parent_id
         standing, there = await self._place(visit)
         if standing is not None and standing != reply_id:  # pressed twice, and the first press was enough
@@ -54,7 +54,7 @@ class Feedback:
     async def show(self, visit: Visit) -> None:
         """Show another reply to the same message in the same place, and go on from it."""
         reply_id = _id_in(visit)
-        await self._own(visit, reply_id)
+        await own_reply(visit, reply_id)
         _, there = await self._place(visit)
         await visit.chat.go_on_from(reply_id)
         await visit.chat.settle()
@@ -96,7 +96,7 @@ class Feedback:
     async def _press(self, visit: Visit, value: Literal[1, -1]) -> None:
         """The same button takes a rating back. Which it was to be is noted first: a crash must not press it twice."""
         reply_id = _id_in(visit)
-        await self._own(visit, reply_id)
+        await own_reply(visit, reply_id)
         arrival = visit.arrivals[0]
         if "rating" not in arrival.progress:
             taken_back = await visit.chat.rating_of(reply_id) == value
@@ -109,18 +109,6 @@ class Feedback:
             await visit.chat.unrate(reply_id)
             await visit.answer(visit.texts.t("telegram.unrated"))
         await self._channel.turns.mark(visit, reply_id)
-
-    async def _own(self, visit: Visit, reply_id: int) -> tuple[list[Reply], int]:
-        """The replies beside this one, and its place. Raises ChatError when it is somebody else's, deleted, or none."""
-        try:
-            replies, at = await visit.chat.alternatives_to(reply_id)
-        except ChatError as error:
-            if error.key == "not_found" and not visit.private:
-                raise ChatError("not_yours") from error
-            raise
-        if replies[at].role != "assistant":
-            raise ChatError("not_found")
-        return replies, at
 
     async def _place(self, visit: Visit) -> tuple[int | None, list[int]]:
         """The reply that stands now where the button was pressed, None when that is not known, and its messages."""
@@ -146,6 +134,19 @@ class Feedback:
         here = str(visit.spot.chat_id), str(answered.message_id)
         others = await ask(posts.message_at, self._channel.store, CHANNEL, *here)
         raise ChatError("not_a_reply" if others is None else "not_your_reply")
+
+
+async def own_reply(visit: Visit, reply_id: int) -> tuple[list[Reply], int]:
+    """The replies beside this one, and its place. Raises ChatError when it is somebody else's, deleted, or none."""
+    try:
+        replies, at = await visit.chat.alternatives_to(reply_id)
+    except ChatError as error:
+        if error.key == "not_found" and not visit.private:
+            raise ChatError("not_yours") from error
+        raise
+    if replies[at].role != "assistant":
+        raise ChatError("not_found")
+    return replies, at
 
 
 def meaning_of(emojis: Iterable[str]) -> Literal[1, -1] | None:

@@ -1,8 +1,7 @@
-"""What is not text: documents become part of the person's own knowledge, photos and voice become text.
+"""What is not text: documents become part of what the person or the group knows, photos and voice become text.
 
 Where this installation has nothing that can take something, it says so and does not even fetch it. What was fetched is
-gone when its handling ends. Documents are taken and listed in private only: in a group, everybody would see what
-somebody keeps.
+gone when its handling ends.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class Files:
         self._declined: deque[str] = deque(maxlen=200)  # the albums of which a file was declined
 
     async def document(self, visit: Visit) -> None:
-        """Take it into the person's knowledge, and answer what they wrote under it."""
+        """Take it into the person's knowledge, or the group's, and answer what they wrote under it."""
         message = visit.message
         if message is None or message.document is None:
             return
@@ -65,14 +64,14 @@ class Files:
             await self._take_in(visit, message, message.document)
 
     async def docs(self, visit: Visit) -> None:
-        """The command: show one's documents, or delete one."""
-        await self._documents.command(visit, self._library(visit))
+        """The command: show one's documents, in a group the group's, or delete one."""
+        await self._documents.command(visit, self._library())
 
     async def docs_page(self, visit: Visit) -> None:
-        await self._documents.turn_page(visit, self._library(visit))
+        await self._documents.turn_page(visit, self._library())
 
     async def docs_delete(self, visit: Visit) -> None:
-        await self._documents.delete(visit, self._library(visit))
+        await self._documents.delete(visit, self._library())
 
     async def photo(self, visit: Visit) -> None:
         """Reply to photos, of which the model that replies reads a description."""
@@ -148,7 +147,8 @@ class Files:
 
     async def _take_in(self, visit: Visit, message: Message, document: Document) -> None:
         try:
-            library = self._library(visit)
+            library = self._library()
+            await self._documents.only_for_admins(visit)
         except ChatError as error:
             self._decline(visit, error)
             return
@@ -161,12 +161,10 @@ class Files:
         if await self._documents.take_in(visit, document, library) and caption:
             await self._channel.turns.say(visit, caption)
 
-    def _library(self, visit: Visit) -> Library:
-        """Raises ChatError where there is none, or others would see."""
+    def _library(self) -> Library:
+        """Raises ChatError where there is none."""
         if self._channel.library is None:
             raise ChatError("no_documents")
-        if not visit.private:
-            raise ChatError("documents_in_private")
         return self._channel.library
 
     def _decline(self, visit: Visit, error: ChatError) -> None:

@@ -201,7 +201,7 @@ class Groups:
         if not visit.argument:
             await self._show(visit.update, visit.spot, visit.texts)
             return
-        if not visit.admin and not await self._is_by_admin(visit.update):
+        if not visit.admin and not await self.is_by_admin(visit.update):
             raise ChatError("group_admins_only")
         await self._switch(visit.spot, visit.texts, visit.argument)
 
@@ -210,10 +210,24 @@ class Groups:
 
         False when it is none: then the persona is only for their own conversation. Raises ChatError.
         """
-        if visit.private or not await self._is_by_admin(visit.update):
+        if visit.private or not await self.is_by_admin(visit.update):
             return False
         await self._set_persona(visit.spot.chat_id, name)
         return True
+
+    async def is_by_admin(self, update: Update) -> bool:
+        """Did an admin of the group do this? Raises Gone, Undelivered, TelegramError."""
+        message, chat, user = update.message, update.effective_chat, update.effective_user
+        if message is not None and message.sender_chat is not None:
+            return addressed.by_an_anonymous_admin(message)
+        if chat is None or user is None:
+            return False
+        try:
+            member = await delivered(lambda: self._channel.bot.get_chat_member(chat.id, user.id))
+        except BadRequest as error:  # e.g. the group hides its members from the bot
+            log.info("whether somebody is an admin of a group cannot be told", reason=str(error))
+            return False
+        return member.status in ADMINS
 
     async def settled(self, update: Update, spot: Spot, texts: Texts) -> bool:
         """Do what an admin of a group may do without being let in to talk; False when it is nothing of the kind.
@@ -224,7 +238,7 @@ class Groups:
         if message is None or not addressed.in_a_group(message):
             return False
         command, argument = _command_in(message), _argument_in(message)
-        if command not in SETTINGS or (command == "persona" and not argument) or not await self._is_by_admin(update):
+        if command not in SETTINGS or (command == "persona" and not argument) or not await self.is_by_admin(update):
             return False
         if command == "persona":
             await self._set_persona(spot.chat_id, argument)
@@ -319,20 +333,6 @@ class Groups:
 
     async def _say(self, spot: Spot, text: str) -> None:
         await say(self._channel.out, spot, plain(text))
-
-    async def _is_by_admin(self, update: Update) -> bool:
-        """Did an admin of the group do this? Raises Gone, Undelivered, TelegramError."""
-        message, chat, user = update.message, update.effective_chat, update.effective_user
-        if message is not None and message.sender_chat is not None:
-            return addressed.by_an_anonymous_admin(message)
-        if chat is None or user is None:
-            return False
-        try:
-            member = await delivered(lambda: self._channel.bot.get_chat_member(chat.id, user.id))
-        except BadRequest as error:  # e.g. the group hides its members from the bot
-            log.info("whether somebody is an admin of a group cannot be told", reason=str(error))
-            return False
-        return member.status in ADMINS
 
 
 def _is_member(member: ChatMember) -> bool:

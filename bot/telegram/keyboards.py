@@ -1,6 +1,7 @@
 """The buttons under messages, and what pressing them says.
 
     up:7  down:7     rate reply 7            again:7   another reply beside 7       show:8   show reply 8 in its place
+    src:7:2          show the passage that reply 7 names as [2]
     stop:5           stop the draft or reply 5
     consent:yes|no|later   forget:all|this:7|no   pick:persona:x, pick:model:x, pick:language:x, pick:open:7
     docs:20          one's documents, those after the 20th    undoc:7:20   delete document 7 and show that list again
@@ -19,12 +20,19 @@ from telegram import InlineKeyboardButton, InlineKeyboardMarkup
 from bot.texts import Texts
 
 MOST_BYTES = 64
+SOURCES_A_ROW = 2  # their titles can still be read on a phone
 
 
 def under_reply(
-    reply_id: int, rating: Literal[1, -1] | None = None, siblings: Sequence[int] = ()
+    reply_id: int,
+    rating: Literal[1, -1] | None = None,
+    siblings: Sequence[int] = (),
+    sources: Sequence[tuple[int, str]] = (),
 ) -> InlineKeyboardMarkup:
-    """Rate, ask again, and, when the message has several replies, go between them. `siblings` are their ids."""
+    """Rate, ask again, and, when the message has several replies, go between them; then a button a source.
+
+    `siblings` are the replies' ids; `sources` the numbers that this one names, and what their buttons show.
+    """
     up, down = ("👍 ✓" if rating == 1 else "👍"), ("👎 ✓" if rating == -1 else "👎")
     rows = [[_button(up, f"up:{reply_id}"), _button(down, f"down:{reply_id}"), _button("🔁", f"again:{reply_id}")]]
     if len(siblings) > 1 and reply_id in siblings:
@@ -36,6 +44,8 @@ def under_reply(
                 _button("▶", f"show:{siblings[(at + 1) % len(siblings)]}"),
             ]
         )
+    named = [_button(shown, f"src:{reply_id}:{number}") for number, shown in sources]
+    rows += [named[at : at + SOURCES_A_ROW] for at in range(0, len(named), SOURCES_A_ROW)]
     return InlineKeyboardMarkup(rows)
 
 

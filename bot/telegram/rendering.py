@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from telegram import MessageEntity
 
-from bot.telegram.cutting import Units, cut, shows_nothing
+from bot.telegram.cutting import Units, cut, shows_nothing, units_in
 from bot.telegram.markdown import converted
 from bot.telegram.spans import Span, accepted
 
 MAX_UNITS = 4096  # UTF-16 code units of a message
 MAX_ENTITIES = 100  # of a message
+GAP = "\n\n"
 
 _LINE_END = re.compile("\r\n?|[\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -43,7 +44,7 @@ def render(
 
     At least 2 units a message, as some characters take two.
     """
-    source = _clean(markdown)
+    source = cleaned(markdown)
     if shows_nothing(source):
         return []
     text, spans = converted(source, unfinished=unfinished)
@@ -52,7 +53,17 @@ def render(
 
 def plain(text: str, *, max_units: int = MAX_UNITS) -> list[Part]:
     """The text as it is, only cut."""
-    return _parts(_clean(text).replace("\t", "    "), [], max_units, 0)
+    return _parts(cleaned(text).replace("\t", "    "), [], max_units, 0)
+
+
+def followed_by(parts: Sequence[Part], more: Part) -> list[Part]:
+    """The messages with `more` at the end of the last one; where it has no room, in a message of its own."""
+    *before, last = parts
+    begin = units_in(last.text + GAP)
+    if begin + units_in(more.text) > MAX_UNITS or len(last.entities) + len(more.entities) > MAX_ENTITIES:
+        return [*parts, more]
+    entities = (*last.entities, *MessageEntity.shift_entities(begin, more.entities))
+    return [*before, Part(f"{last.text}{GAP}{more.text}", entities)]
 
 
 def _parts(text: str, spans: Sequence[Span], max_units: int, max_entities: int) -> list[Part]:
@@ -72,7 +83,7 @@ def _entities(units: Units, spans: Sequence[Span]) -> tuple[MessageEntity, ...]:
     )
 
 
-def _clean(text: str) -> str:
+def cleaned(text: str) -> str:
     """Without what cannot be sent, or what Telegram would change after the entities were counted."""
     text = _SURROGATE.sub("\ufffd", _LINE_END.sub("\n", text))
     return _DIRECTION.sub("", _CONTROL.sub(" ", text))

@@ -92,10 +92,10 @@ class Rights:
 
     async def _documents(self, visit: Visit) -> dict[str, Any]:
         """Their documents, which do not stand in the store."""
-        library, person_id = self._channel.library, visit.chat.person.id
-        if library is None or person_id is None:
+        library = self._channel.library
+        if library is None:
             return {}
-        held = await library.documents(person_id)
+        held = await library.documents(visit.owner)
         return {"documents": [asdict(each) | {"added_at": each.added_at.isoformat()} for each in held]}
 
     async def forget(self, visit: Visit) -> None:
@@ -130,13 +130,18 @@ class Rights:
         await self._settle(visit, visit.texts.t("done.forgotten"))
 
     async def _forget_all(self, visit: Visit) -> None:
-        """What they wrote elsewhere and what waits is dropped, and replies to it that are being made are taken back."""
-        person_id, texts = visit.chat.person.id, visit.texts
+        """What they wrote elsewhere and what waits is dropped, and replies to it that are being made are taken back.
+
+        Their documents go first: where those cannot be deleted, nothing is.
+        """
+        person_id, texts, library = visit.person_id, visit.texts, self._channel.library
+        if library is not None:
+            await library.forget(person_id)
         self._channel.inbox.drop(visit.user.id, before=visit.arrivals[0])
         self._channel.replies.take_back_all(visit.user.id)
         self._channel.groups.unhear(visit.user.id)
-        if self._channel.library is not None and person_id is not None:
-            await self._channel.library.forget(person_id)
+        if library is not None:
+            await library.forget(person_id)  # what was taken in elsewhere since
         forgotten = await visit.chat.forget(everything=True)
         assert forgotten is not None, "of a person, it is told how much it was"
         lines = [

@@ -22,11 +22,12 @@ from telegram.error import TelegramError
 from bot.asking import ask
 from bot.assistant import Origin
 from bot.errors import ChatError
-from bot.events import Event, Failed, Finished, Token, Waiting
+from bot.events import Event, Failed, Finished, Retrieved, Token, Waiting
 from bot.telegram import keyboards
 from bot.telegram.inbox import CHANNEL
 from bot.telegram.lanes import gap_after
 from bot.telegram.rendering import plain
+from bot.telegram.sources import Grounds, under
 from bot.telegram.view import View
 from bot.telegram.visit import Visit
 from bot.telemetry import Ending
@@ -100,8 +101,10 @@ class Turns:
         """Show a reply that is in the log, in the place of the messages `shown`, if any."""
         replies, at = await visit.chat.alternatives_to(reply_id)
         reply = replies[at]
+        grounds = await self._channel.sources.of(visit, reply)
         view = self._view(visit, 0, shown, drafting=False)
-        await self._deliver(visit, view, self._with_note(visit, reply.content, reply.finish), reply_id, reply.parent_id)
+        text = self._with_note(visit, reply.content, reply.finish)
+        await self._deliver(visit, view, text, grounds, reply_id, reply.parent_id)
 
     async def mark(self, visit: Visit, reply_id: int) -> None:
         """Let the buttons under a reply show how it is rated: those that were pressed, else those at its newest place.
@@ -118,10 +121,13 @@ class Turns:
             if marked:
                 await visit.out.mark(visit.spot.chat_id, marked[-1], await self.keyboard(visit, reply_id))
 
-    async def keyboard(self, visit: Visit, reply_id: int) -> InlineKeyboardMarkup:
-        replies, _ = await visit.chat.alternatives_to(reply_id)
+    async def keyboard(self, visit: Visit, reply_id: int, grounds: Grounds | None = None) -> InlineKeyboardMarkup:
+        """`grounds` are looked up where they are not given. Raises ChatError."""
+        replies, at = await visit.chat.alternatives_to(reply_id)
         siblings = [reply.id for reply in replies if reply.id is not None]
-        return keyboards.under_reply(reply_id, await visit.chat.rating_of(reply_id), siblings)
+        if grounds is None:
+            grounds = await self._channel.sources.of(visit, replies[at])
+        return keyboards.under_reply(reply_id, await visit.chat.rating_of(reply_id), siblings, grounds.buttons)
 
     async def reply_at(self, visit: Visit, message_id: int) -> Message | None:
         """The person's message or reply that this message of the chat shows."""
@@ -152,7 +158,7 @@ class Turns:
             end: Finished | Failed | None = None
             signing = asyncio.create_task(self._sign_of_life(visit, view))  # the engine does not wait for Telegram
             try:
-                text, end = await self._follow(visit, start(running.stop), view)
+                text, end, not_searched = await self._follow(visit, start(running.stop), view)
             finally:
                 signing.cancel()
                 await view.stop()
@@ -163,30 +169,45 @@ class Turns:
         if running.unwanted.is_set():
             await view.withdraw()
             return
-        await self._end(visit, view, text, end, instead_of)
+        await self._end(visit, view, text, end, instead_of, not_searched=not_searched)
         if isinstance(end, Finished):
             await channel.access.spent(CHANNEL, str(visit.user.id), end.prompt_tokens + end.completion_tokens)
         if visit.private:
             await channel.rights.ask_once(visit)
 
-    async def _follow(self, visit: Visit, turn: AsyncGenerator[Event], view: View) -> tuple[str, Finished | Failed]:
-        text = ""
+    async def _follow(
+        self, visit: Visit, turn: AsyncGenerator[Event], view: View
+    ) -> tuple[str, Finished | Failed, bool]:
+        """The text that was shown, how the turn ended, and whether the documents could not be searched for it."""
+        text, not_searched = "", False
         async with aclosing(turn) as events:
             async for event in events:
                 match event:
                     case Waiting():
                         view.status(visit.texts.waiting(event))
+                    case Retrieved():
+                        not_searched = event.failed
                     case Token():
                         text += event.text
                         view.grow(text)
                     case Finished() | Failed():
-                        return text, event
+                        return text, event, not_searched
         raise AssertionError("a turn ends with Finished or Failed")
 
-    async def _end(self, visit: Visit, view: View, text: str, end: Finished | Failed, instead_of: int | None) -> None:
+    async def _end(
+        self,
+        visit: Visit,
+        view: View,
+        text: str,
+        end: Finished | Failed,
+        instead_of: int | None,
+        *,
+        not_searched: bool,
+    ) -> None:
         if isinstance(end, Finished) and end.message_id:
+            grounds = self._channel.sources.of_turn(end, not_searched=not_searched)
             shown = self._with_note(visit, end.text, end.finish)
-            await self._deliver(visit, view, shown, end.message_id, end.asked_id)
+            await self._deliver(visit, view, shown, grounds, end.message_id, end.asked_id)
             return
         problem = visit.texts.problem(end) if isinstance(end, Failed) else visit.texts.t("done.stopped_empty")
         if isinstance(end, Failed):
@@ -202,19 +223,22 @@ class Turns:
         await self._note(visit, [], None, end.asked_id)
         await self._channel.inbox.done(visit.arrivals)
 
-    async def _deliver(self, visit: Visit, view: View, text: str, reply_id: int, asked_id: int | None) -> None:
+    async def _deliver(
+        self, visit: Visit, view: View, text: str, grounds: Grounds, reply_id: int, asked_id: int | None
+    ) -> None:
         """Show a reply for good, and note where it stands. Raises ChatError when it was deleted meanwhile."""
 
         async def deliver() -> None:
             async with self._settling(visit.spot.chat_id):
                 try:
-                    keyboard = await self.keyboard(visit, reply_id)
+                    keyboard = await self.keyboard(visit, reply_id, grounds)
                 except ChatError as error:
                     if error.key == "not_found":
                         await view.withdraw()
                         raise
-                    keyboard = keyboards.under_reply(reply_id)  # its buttons need the store, the reply does not
-                ids = await view.finish(text, keyboard)
+                    # Its rating needs the store, the reply does not.
+                    keyboard = keyboards.under_reply(reply_id, sources=grounds.buttons)
+                ids = await view.finish(text, keyboard, under(visit.texts, grounds))
                 await self._note(visit, ids, reply_id, asked_id)
             await self._channel.inbox.done(visit.arrivals)
 

@@ -21,7 +21,7 @@ from telegram import InlineKeyboardMarkup
 from telegram.error import BadRequest, InvalidToken, NetworkError, RetryAfter, TelegramError
 
 from bot.telegram.outgoing import Gone, Outgoing
-from bot.telegram.rendering import Part, plain, render
+from bot.telegram.rendering import Part, followed_by, plain, render
 
 log = logging.getLogger("familiar.telegram")
 
@@ -88,13 +88,17 @@ class View:
         self._text = markdown
         self._begin()
 
-    async def finish(self, markdown: str, keyboard: InlineKeyboardMarkup | None) -> list[int]:
-        """Show the whole reply for good and return the ids of its messages, the first first.
+    async def finish(
+        self, markdown: str, keyboard: InlineKeyboardMarkup | None, under: Part | None = None
+    ) -> list[int]:
+        """Show the whole reply for good, `under` below its text, and return the ids of its messages, the first first.
 
         Raises Gone, Undelivered, TelegramError.
         """
         await self.stop()
         parts = render(markdown)
+        if under is not None:
+            parts = followed_by(parts, under)
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
             await self._put(index, part, keyboard if last else None, final=True, noted=not last)

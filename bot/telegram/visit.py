@@ -9,11 +9,12 @@ from telegram import InlineKeyboardMarkup, Message, Update, User
 
 from bot.chat import Chat
 from bot.errors import ChatError
-from bot.telegram.inbox import Arrival
+from bot.telegram.inbox import CHANNEL, Arrival
 from bot.telegram.outgoing import Outgoing
 from bot.telegram.rendering import Part, plain
 from bot.telegram.view import Spot
 from bot.texts import Texts
+from store.catalogue import owners
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,25 @@ class Visit:
         """What was written, or what a button stands under; None where there is none, or it is too old to be told."""
         message = self.update.effective_message
         return message if isinstance(message, Message) else None
+
+    @property
+    def person_id(self) -> int:
+        person_id = self.chat.person.id
+        assert person_id is not None, "a visit is that of a stored person"
+        return person_id
+
+    @property
+    def owner(self) -> str:
+        """Whose documents are handed over and listed here: the person's, and in a group, whatever its topic, its own.
+
+        Theirs never show in a group, and those of a group nowhere else.
+        """
+        return owners.person(self.person_id) if self.private else owners.group(CHANNEL, str(self.spot.chat_id))
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """Whose documents may be shown here; those that replies here are made from, see bot.retrieval.readable_by."""
+        return owners.SHARED, self.owner
 
     @property
     def rows(self) -> tuple[int, ...]:

@@ -15,13 +15,14 @@ from typing import Any
 from bot.assistant import Assistant
 from bot.chat import LONGEST_TEXT, Chat
 from bot.errors import ChatError
-from bot.events import Failed, Finished
+from bot.events import Failed, Finished, Source
 from bot.terminal.chat import open_chat
 from bot.terminal.endings import STOPPED, interrupts_to, until_ended
 from bot.terminal.identity import own_texts
 from bot.terminal.piped import NotText, read_all
 from bot.terminal.reply import NoReply
 from bot.terminal.screen import Screen, is_terminal
+from bot.terminal.sources import footnotes
 from bot.terminal.turn import Turn
 from bot.terminal.typeahead import without_echo
 from bot.texts import Texts
@@ -47,6 +48,8 @@ class Answer:
     tokens_per_s: float
     conversation: int | None
     message: int
+    sources: tuple[Source, ...]  # the passages that the reply names
+    unanswered: bool  # it was a question, and no document answers it
 
 
 @dataclass(frozen=True)
@@ -140,8 +143,11 @@ class _Asking:
             return STOPPED
         if self._as_json:
             _print_json(_answer(end, chat))
-        elif end.finish == "length":
+            return STOPPED if end.finish == "stopped" else ANSWERED
+        if end.finish == "length":
             _complain(self.texts.t("status.cut"))
+        for line in footnotes(end, self._turn.failed_search, self.texts):
+            _complain(line)
         return STOPPED if end.finish == "stopped" else ANSWERED
 
     def refused(self, error: ChatError) -> int:
@@ -176,6 +182,8 @@ def _answer(end: Finished, chat: Chat) -> Answer:
         tokens_per_s=round(end.tokens_per_s, 2),
         conversation=chat.conversation.id if chat.conversation else None,
         message=end.message_id,
+        sources=end.sources,
+        unanswered=end.unanswered,
     )
 
 

@@ -14,6 +14,7 @@ from bot.chat import Chat
 from bot.commands import Invocation, UnknownCommand, consent_in, message_text, parse
 from bot.errors import ChatError
 from bot.events import Event, Failed, Finished
+from bot.library import Library
 from bot.terminal.commands import Commands, Next
 from bot.terminal.endings import STOPPED, interrupts_to, until_ended
 from bot.terminal.history import TypedHistory
@@ -21,6 +22,7 @@ from bot.terminal.identity import locale_language, os_user, own_texts
 from bot.terminal.input import Completions, Prompt
 from bot.terminal.piped import NotText, read_lines
 from bot.terminal.screen import Screen, is_terminal
+from bot.terminal.sources import footnotes
 from bot.terminal.status import about_chat, about_reply
 from bot.terminal.turn import Turn
 from bot.terminal.typeahead import Typeahead, without_echo
@@ -41,6 +43,7 @@ async def run(
     latest: bool = False,
     persona: str = "",
     model: str = "",
+    library: Library | None = None,
 ) -> int:
     """Open the chat of the person at this terminal and stay in it until they leave; the exit code.
 
@@ -53,7 +56,7 @@ async def run(
     except ChatError as error:
         sys.stderr.write(f"{own_texts(settings).problem(error)}\n")
         return 1
-    return await TerminalChat(chat, settings).run()
+    return await TerminalChat(chat, settings, library).run()
 
 
 async def open_chat(
@@ -85,7 +88,7 @@ async def open_chat(
 class TerminalChat:
     """On a terminal with a line of input; with lines from a pipe as messages when standard input is not one."""
 
-    def __init__(self, chat: Chat, settings: Settings) -> None:
+    def __init__(self, chat: Chat, settings: Settings, library: Library | None = None) -> None:
         self._chat = chat
         self._screen = Screen(sys.stdout, sys.stderr, chat.texts)
         self._prompt: Prompt | None = None
@@ -100,7 +103,7 @@ class TerminalChat:
             typed = TypedHistory(settings.data.folder / HISTORY_FILE)
             self._prompt = Prompt(chat.texts, typed, Completions(chat), self._status)
             self._typeahead = Typeahead(self._prompt.keyboard)
-        self._commands = Commands(chat, self._screen, self._prompt, typed, self._run_turn)
+        self._commands = Commands(chat, self._screen, self._prompt, typed, self._run_turn, library)
 
     async def run(self) -> int:
         """The exit code, as `run` gives it, or that of the signal that ended it."""
@@ -201,6 +204,8 @@ class TerminalChat:
                 self._screen.aside(texts.t("done.stopped_empty" if end else "status.stopped"))
             case Finished():
                 self._last = end
+                for line in footnotes(end, turn.failed_search, texts):
+                    self._screen.aside(line)
                 self._screen.aside(about_reply(end, texts))
 
     def _interrupt(self) -> None:

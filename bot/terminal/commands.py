@@ -18,7 +18,9 @@ from bot.chat import Chat
 from bot.commands import Invocation, consent_in, means_everything, rating_in
 from bot.errors import ChatError
 from bot.events import Event
+from bot.library import Library
 from bot.terminal import tables
+from bot.terminal.documents import Documents
 from bot.terminal.history import TypedHistory
 from bot.terminal.input import Prompt
 from bot.terminal.screen import Screen
@@ -41,13 +43,20 @@ class Commands:
     """`prompt` is None where nobody can be asked back, `typed` where nothing is remembered: in pipes."""
 
     def __init__(
-        self, chat: Chat, screen: Screen, prompt: Prompt | None, typed: TypedHistory | None, run_turn: RunTurn
+        self,
+        chat: Chat,
+        screen: Screen,
+        prompt: Prompt | None,
+        typed: TypedHistory | None,
+        run_turn: RunTurn,
+        library: Library | None = None,
     ) -> None:
         self._chat = chat
         self._screen = screen
         self._prompt = prompt
         self._typed = typed
         self._run_turn = run_turn
+        self._documents = Documents(chat, screen, library)
 
     async def run(self, invocation: Invocation) -> Next:
         """Raises ChatError."""
@@ -165,6 +174,11 @@ class Commands:
             await self._chat.correct(text)
             self._done("corrected")
 
+    # What the person's replies rest on
+
+    async def _docs(self, argument: str) -> None:
+        await self._documents.command(argument)
+
     # What is kept about the person
 
     async def _stats(self, _: str) -> None:
@@ -181,7 +195,7 @@ class Commands:
         self._done(f"consent_{choice}")
 
     async def _export(self, argument: str) -> None:
-        kept = await self._chat.kept.export()
+        kept = await self._chat.kept.export() | await self._documents.export()
         file = await asyncio.to_thread(_save, kept, argument, self._texts)
         self._done("exported", file=file)
 
@@ -201,6 +215,8 @@ class Commands:
             self._screen.say(self._texts.t("terminal.kept"))
             return
         typed = None if everything else await self._typed_here()
+        if everything:
+            await self._documents.forget()
         forgotten = await self._chat.forget(everything)
         if self._typed:
             await asyncio.to_thread(_forget_typed, self._typed, typed)

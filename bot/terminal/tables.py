@@ -11,19 +11,21 @@ from rich.text import Text
 from bot.chat import ModelChoice, PersonaChoice
 from bot.commands import commands_of
 from bot.kept import Privacy
+from bot.library import Document
 from bot.terminal.stream import printable
 from bot.texts import Texts
 from store.conversations import Hit, Listed
 from store.people import Stats
 from store.tables import Message
 
+_HINTS = {"docs": "hint.docs_terminal"}  # where a command takes more here than on other channels
 _FIRST_LINE = 70  # characters of a reply in a list
 
 
 def help_table(texts: Texts) -> Table:
     table = _rows(texts.t("help.title"))
     for command in commands_of("terminal"):
-        hint = f" {texts.t(command.hint)}" if command.hint else ""
+        hint = f" {texts.t(_HINTS.get(command.name, command.hint))}" if command.hint else ""
         table.add_row(Text(f"/{command.name}{hint}", style="bold"), texts.t(command.help))
     for key in ("stop", "line", "leave"):
         table.add_row(Text(texts.t(f"terminal.key_{key}"), style="bold"), texts.t(f"terminal.key_{key}_does"))
@@ -52,6 +54,14 @@ def hits_table(hits: Sequence[Hit], words: str, texts: Texts) -> Table:
         excerpt = Text(printable(hit.excerpt))
         excerpt.highlight_words(words.split(), style="bold reverse", case_sensitive=False)
         table.add_row(_number(hit.conversation_id), found + Text("\n") + excerpt)
+    return table
+
+
+def documents_table(documents: Sequence[Document], texts: Texts) -> Table:
+    table = _rows(texts.t("files.list_title"), 3)
+    for each in documents:
+        count = texts.t("sources.passages", count=each.passages)
+        table.add_row(_number(each.id), Text(printable(each.name)), Text(count, style="dim"))
     return table
 
 

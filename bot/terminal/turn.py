@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from bot.events import Event, Failed, Finished, Token, Waiting
+from bot.events import Event, Failed, Finished, Retrieved, Token, Waiting
 from bot.terminal.reply import ReplyText
 from bot.terminal.waiting import WaitingLine
 
@@ -18,6 +18,7 @@ class Turn:
 
     def __init__(self, waiting: WaitingLine, reply: ReplyText) -> None:
         self.stop = asyncio.Event()
+        self.failed_search = False  # the documents could not be searched for it
         self._waiting = waiting
         self._reply = reply
         self._showing: asyncio.Task[Finished | Failed | None] | None = None
@@ -48,6 +49,8 @@ class Turn:
                     match event:
                         case Waiting():
                             self._waiting.show(event)
+                        case Retrieved(failed=failed):
+                            self.failed_search = failed
                         case Token(text):
                             self._waiting.clear()
                             self._reply.feed(text)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bot.errors import ChatError
-from bot.library import Added, Document, DocumentRefused, Progress
+from bot.library import Added, Document, DocumentRefused, Progress, Quote
+from store.catalogue import owners
 from store.tables import now
 
 ENCRYPTED = b"%PDF-1.7 /Encrypt"
@@ -16,7 +18,8 @@ DAMAGED = b"%PDF-1.7 cut in the mid"
 
 @dataclass(frozen=True)
 class Held:
-    person_id: int
+    owner: str
+    added_by: int
     document: Document
     mime: str
     data: bytes
@@ -25,16 +28,18 @@ class Held:
 class FakeLibrary:
     def __init__(self) -> None:
         self.held: dict[int, Held] = {}  # by document id
+        self.quotes: dict[str, tuple[str, Quote]] = {}  # by passage id: its document's owner, and the passage
         self.paths: list[Path] = []  # every file that was handed over
         self.steps = 4  # how often an addition tells of its progress
-        self.error: Exception | None = None
+        self.error: Exception | None = None  # what an addition ends with
+        self.down: ChatError | None = None  # what everything but an addition says
         self.progress: Progress | None = None  # of the latest addition
         self.reached = asyncio.Event()  # an addition is half done
         self.go_on = asyncio.Event()  # clear it and additions stay there
         self.go_on.set()
         self._newest_id = 0
 
-    async def add(self, person_id: int, name: str, mime: str, path: Path, progress: Progress) -> Added:
+    async def add(self, owner: str, added_by: int, name: str, mime: str, path: Path, progress: Progress) -> Added:
         self.paths.append(path)
         self.progress = progress
         await asyncio.to_thread(self._read, progress)
@@ -45,27 +50,43 @@ class FakeLibrary:
             raise self.error
         self._refuse(name, path, data)
         for each in self.held.values():
-            if each.person_id == person_id and each.data == data:
+            if each.owner == owner and each.data == data:
                 return Added(each.document.id, each.document.passages, known=True)
-        return self.keep(person_id, name, mime, data)
+        return self.keep(owner, name, mime, data, added_by)
 
-    def keep(self, person_id: int, name: str, mime: str, data: bytes) -> Added:
+    def keep(self, owner: str, name: str, mime: str, data: bytes, added_by: int = 0) -> Added:
         self._newest_id += 1
         document = Document(self._newest_id, name, len(data.splitlines()), now())
-        self.held[document.id] = Held(person_id, document, mime, data)
+        self.held[document.id] = Held(owner, added_by, document, mime, data)
         return Added(document.id, document.passages)
 
-    async def documents(self, person_id: int) -> list[Document]:
-        return [each.document for each in reversed(self.held.values()) if each.person_id == person_id]
+    async def documents(self, owner: str) -> list[Document]:
+        self._answer()
+        return [each.document for each in reversed(self.held.values()) if each.owner == owner]
 
-    async def remove(self, person_id: int, document_id: int) -> None:
+    async def remove(self, owner: str, document_id: int) -> None:
+        self._answer()
         held = self.held.get(document_id)
-        if held is None or held.person_id != person_id:
+        if held is None or held.owner != owner:
             raise ChatError("no_such_document")
         del self.held[document_id]
 
     async def forget(self, person_id: int) -> None:
-        self.held = {number: each for number, each in self.held.items() if each.person_id != person_id}
+        self._answer()
+        self.held = {
+            number: each
+            for number, each in self.held.items()
+            if each.owner != owners.person(person_id) and each.added_by != person_id
+        }
+
+    async def quote(self, passage_id: str, readable: Sequence[str]) -> Quote | None:
+        self._answer()
+        owner, quote = self.quotes.get(passage_id, ("", None))
+        return quote if owner in readable else None
+
+    def _answer(self) -> None:
+        if self.down is not None:
+            raise self.down
 
     def _read(self, progress: Progress) -> None:
         """In a thread, as reading is."""
@@ -74,10 +95,10 @@ class FakeLibrary:
 
     def _refuse(self, name: str, path: Path, data: bytes) -> None:
         if path.suffix not in (".txt", ".md", ".pdf"):
-            raise DocumentRefused("document_unknown_type", name)
+            raise DocumentRefused("document_unknown_type", name, reason="its kind is not known")
         if data.startswith(ENCRYPTED):
-            raise DocumentRefused("document_encrypted", name)
+            raise DocumentRefused("document_encrypted", name, reason="it needs a password")
         if data.startswith(DAMAGED):
-            raise DocumentRefused("document_damaged", name)
+            raise DocumentRefused("document_damaged", name, reason="it cannot be parsed")
         if not data.strip():
-            raise DocumentRefused("document_empty", name)
+            raise DocumentRefused("document_empty", name, reason="there is no text in it")

@@ -161,7 +161,14 @@ class Chat:
         stored = self.server.files.store(name, data, "documents", size)
         media = {"document": {**stored, "file_name": name, "mime_type": mime}}
         return self._posted(
-            sender, thread, reply_to, None, text=caption, media=media, document=Document(name, data), entities=[]
+            sender,
+            thread,
+            reply_to,
+            None,
+            text=caption,
+            media=media,
+            document=Document(name, data),
+            entities=automatic(caption),
         )
 
     def photo(self, data: bytes, *, caption: str = "", sender: User | None = None, thread: int | None = None) -> Shown:

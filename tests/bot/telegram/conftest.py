@@ -22,6 +22,8 @@ from settings import Learning, Settings, Telegram
 from store import conversations, people
 from store.session import Store
 from store.tables import Message
+from tests.fakes.finder import FakeFinder
+from tests.fakes.library import FakeLibrary
 from tests.fakes.vllm import FakeConnection, FakeVllm, eventually
 from tests.telegram_server import Chat, TelegramServer, User
 
@@ -48,14 +50,16 @@ class Talk:
     store: Store
     client: EngineClient
     settings: Settings
+    library: FakeLibrary | None = None
+    finder: FakeFinder | None = None
     channel: TelegramChannel = field(init=False)
     service: Service = field(init=False)
     task: asyncio.Task[int] | None = None
 
     async def start(self) -> None:
-        assistant = Assistant(self.store, self.client, self.settings)
+        assistant = Assistant(self.store, self.client, self.settings, self.finder)
         access = Access(self.store, self.settings.access)
-        self.channel = TelegramChannel(assistant, self.settings, access, Metrics())
+        self.channel = TelegramChannel(assistant, self.settings, access, Metrics(), self.library)
         metrics = self.channel.metrics
         limiter = ChatRateLimiter(**NO_HURRY, on_flood=lambda _: metrics.flood())
         self.service = Service(self.channel, limiter)
@@ -112,6 +116,18 @@ def learning() -> Learning:
 
 
 @pytest.fixture
+def library() -> FakeLibrary | None:
+    """Where documents go; there is none, unless a test's file says otherwise. It is the same one after a restart."""
+    return None
+
+
+@pytest.fixture
+def finder() -> FakeFinder | None:
+    """What is searched for passages; nothing, unless a test's file says otherwise."""
+    return None
+
+
+@pytest.fixture
 async def bot_api() -> AsyncIterator[TelegramServer]:
     async with TelegramServer() as server:
         yield server
@@ -128,11 +144,13 @@ async def talk(
     telegram: dict[str, Any],
     access: AccessSettings,
     learning: Learning,
+    library: FakeLibrary | None,
+    finder: FakeFinder | None,
 ) -> AsyncIterator[Talk]:
     """A bot that is being served. People need no approval."""
     section = Telegram(token=SecretStr(bot_api.token), api_url=bot_api.url, **(FAST | telegram))
     changed = {"telegram": section, "access": access, "learning": learning}
-    talk = Talk(bot_api, vllm, store, client, settings.model_copy(update=changed))
+    talk = Talk(bot_api, vllm, store, client, settings.model_copy(update=changed), library, finder)
     await talk.start()
     try:
         yield talk

@@ -10,6 +10,7 @@ from telegram import MessageEntity
 from bot.telegram.rendering import MAX_ENTITIES, MAX_UNITS, Part, render
 
 STYLES = {"bold", "italic", "underline", "strikethrough"}
+QUOTES = {"blockquote", "expandable_blockquote"}
 BLANK = " \n"
 
 
@@ -83,7 +84,7 @@ def _faults_of_entities(part: Part, max_entities: int) -> Iterator[str]:
             yield f"{name} begins or ends within a character"
             continue
         text = covered(part, entity)
-        if text[-1] in BLANK or (text[0] in BLANK and entity.type not in {"pre", "blockquote"}):
+        if text[-1] in BLANK or (text[0] in BLANK and entity.type not in {"pre", *QUOTES}):
             yield f"{name} begins or ends with a blank"
         if (entity.type == "text_link") != bool(entity.url):
             yield f"{name} has the wrong url"
@@ -105,10 +106,10 @@ def _faults_of_nesting(entities: Sequence[MessageEntity]) -> Iterator[str]:
             yield f"{name} is within another {entity.type}"
         if types & {"pre", "code"}:
             yield f"{name} is within code"
-        if entity.type in {"pre", "code", "text_link"} and types - {"blockquote"}:
+        if entity.type in {"pre", "code", "text_link"} and types - QUOTES:
             yield f"{name} is within {types}"
-        if entity.type == "blockquote" and types:
+        if entity.type in QUOTES and types:
             yield f"{name} is within {types}"
-        if entity.type not in {"pre", "code", "text_link", "blockquote"} | STYLES:
+        if entity.type not in {"pre", "code", "text_link"} | QUOTES | STYLES:
             yield f"{name} is of a type that was not asked for"
         around.append(entity)

@@ -71,6 +71,7 @@ async def test_help_lists_the_commands_of_a_person_without_those_of_admins(ada: 
     text = (await said(ada, "/retry")).text
     assert all(f"/{name} " in text for name in ("new", "retry", "undo", "edit", "correct", "privacy", "forget", "list"))
     assert not any(f"/{name} " in text for name in ("approve", "broadcast", "quit", "rate"))
+    assert "/export — " in text  # a file is named in a terminal only
 
 
 async def test_an_unknown_command_is_said_to_be_one(talk: Talk, ada: Chat) -> None:

@@ -10,9 +10,11 @@ from zipfile import ZipFile
 import pytest
 from sqlmodel import SQLModel, select
 
+from bot.errors import ChatError
 from bot.telegram import rights
 from settings import Learning
 from store import adapters, inbox, lineage, people
+from store.catalogue import owners
 from store.session import Store
 from store.tables import Conversation, Person
 from tests.bot.telegram.conftest import Talk
@@ -236,8 +238,8 @@ async def test_the_export_names_the_documents(talk: Talk, ada: Chat) -> None:
     await talked(talk, ada, "Hello", "Hi")
     person = people.with_identity(talk.store, "telegram", "101")
     assert person is not None
-    library.keep(person.id or 0, "笔记.txt", "text/plain", b"One\nTwo")
-    library.keep((person.id or 0) + 1, "theirs.txt", "text/plain", b"Three")
+    library.keep(owners.person(person.id or 0), "笔记.txt", "text/plain", b"One\nTwo")
+    library.keep(owners.person((person.id or 0) + 1), "theirs.txt", "text/plain", b"Three")
     ada.command("/export")
     shown = await said(ada, "everything that is stored about you")
     assert shown.document is not None
@@ -387,10 +389,47 @@ async def test_documents_are_deleted_with_everything(talk: Talk, ada: Chat) -> N
     await talked(talk, ada, "Hello", "Hi")
     person = people.with_identity(talk.store, "telegram", "101")
     assert person is not None
-    library.keep(person.id or 0, "notes.txt", "text/plain", b"One\nTwo")
-    library.keep((person.id or 0) + 1, "theirs.txt", "text/plain", b"Three")
+    library.keep(owners.person(person.id or 0), "notes.txt", "text/plain", b"One\nTwo")
+    library.keep(owners.person((person.id or 0) + 1), "theirs.txt", "text/plain", b"Three")
     await forgotten(ada)
     assert [held.document.name for held in library.held.values()] == ["theirs.txt"]
+
+
+async def test_what_they_handed_over_for_a_group_is_deleted_too_and_what_others_did_is_not(
+    talk: Talk, ada: Chat
+) -> None:
+    talk.channel.library = library = FakeLibrary()
+    await talked(talk, ada, "Hello", "Hi")
+    person = people.with_identity(talk.store, "telegram", "101")
+    assert person is not None
+    assert person.id is not None
+    library.keep(owners.group("telegram", "-1001"), "of-ada.txt", "text/plain", b"One", person.id)
+    library.keep(owners.group("telegram", "-1001"), "of-bo.txt", "text/plain", b"Two", person.id + 1)
+    await forgotten(ada)
+    assert [held.document.name for held in library.held.values()] == ["of-bo.txt"]
+
+
+async def test_where_the_documents_cannot_be_deleted_nothing_is(talk: Talk, ada: Chat) -> None:
+    talk.channel.library = library = FakeLibrary()
+    await talked(talk, ada, f"About a {SECRET}", "Cute")
+    ada.command("/forget all")
+    asked = await said(ada, "Delete everything")
+    hold = Hold()
+    talk.vllm.script(Reply("Growing", hold, " up"))
+    assert ada.person is not None
+    group = talk.server.group(-1001, "Team", [ada.person], bot_admin=True)
+    group.send("@familiar_bot go on")
+    await hold.reached.wait()
+    library.down = ChatError("knowledge_failed", detail="The disk is full.")
+    ada.press(asked, "Everything about me")
+    await ada.wait_for(lambda: "The disk is full." in ada.answers[-1][0])
+    hold.release.set()
+    await said(group, "Growing up")
+    assert [message.content for message in talk.branch(ada)] == [f"About a {SECRET}", "Cute"]
+    library.down = None
+    ada.press(asked, "Everything about me")
+    await ada.wait_for(lambda: DELETED in asked.text)
+    assert SECRET not in everything_in(talk.store)
 
 
 async def test_what_is_being_written_in_a_group_and_what_waits_there_goes_with_everything(
