@@ -16,7 +16,7 @@ UV := $(BIN)/uv
 LIST := requirements/$(PROFILE).txt
 READY := $(VENV)/.ready-$(PROFILE)
 
-.PHONY: help setup chat telegram serve stop test test-fast lint format lock bench clean
+.PHONY: help setup chat telegram ingest serve stop test test-fast lint format lock bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -29,6 +29,9 @@ chat: $(READY) ## talk to the assistant in this terminal
 
 telegram: $(READY) ## answer people on Telegram
 	@$(BIN)/familiar telegram
+
+ingest: $(READY) ## take in what is new in the folder of documents
+	@$(BIN)/familiar knowledge sync
 
 serve: $(READY) ## start the engine and keep it in the foreground's view
 	@$(BIN)/familiar serve

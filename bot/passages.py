@@ -83,8 +83,15 @@ def framed(passages: Sequence[Passage], question: str, language: str) -> str:
 
 def label(passage: Passage) -> str:
     """Where a passage stands, in a line: title, headings and page."""
-    place = " › ".join(part for part in (passage.title, passage.heading) if part)
+    place = place_in(passage.title, passage.heading)
     return _one_line(f"{place}, {_pages(passage)}" if passage.page else place)
+
+
+def place_in(title: str, heading: str) -> str:
+    """Title and headings, without the first heading where it is the title again."""
+    if heading == title or heading.startswith(f"{title} › "):
+        return heading
+    return " › ".join(part for part in (title, heading) if part)
 
 
 def language_of(text: str) -> str:

@@ -20,6 +20,7 @@ from bot.citations import Citations
 from bot.errors import ChatError
 from bot.events import Finished, Source
 from bot.library import Quote
+from bot.passages import place_in
 from bot.retrieval import asks
 from bot.telegram.cutting import units_in
 from bot.telegram.feedback import own_reply
@@ -164,7 +165,7 @@ def _passage(texts: Texts, number: int, quote: Quote) -> Part:
 
 def _line(texts: Texts, number: int, source: Source | Quote) -> str:
     """Its number and where it stands, e.g. "[1] House rules › Sundays, p. 3"."""
-    place = one_line(" › ".join(part for part in (source.title, source.heading) if part), LONGEST_PLACE)
+    place = one_line(place_in(source.title, source.heading), LONGEST_PLACE)
     last = source.page_end or source.page
     if source.page is not None and source.page == last:
         place = texts.t("sources.page", place=place, page=source.page)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bot.events import Finished, Source
+from bot.passages import place_in
 from bot.texts import Texts
 
 LONGEST_EXCERPT = 160  # characters
@@ -21,7 +22,7 @@ def footnotes(end: Finished, failed_search: bool, texts: Texts) -> Iterator[str]
 
 
 def place_of(source: Source, texts: Texts) -> str:
-    place = " › ".join(part for part in (source.title, source.heading) if part)
+    place = place_in(source.title, source.heading)
     if source.page is None:
         return place
     if source.page_end in (None, source.page):

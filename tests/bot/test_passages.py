@@ -89,5 +89,6 @@ async def test_the_best_passage_is_cut_at_a_sentence_when_it_alone_is_too_long()
 
 def test_a_label_says_where_a_passage_stands() -> None:
     assert label(passage("", heading="Harbour › Spring", page=3)) == "Tide tables › Harbour › Spring, p. 3"
+    assert label(passage("", heading="Tide tables › Spring")) == "Tide tables › Spring"
     assert language_of("埃勒里港的高潮是几点？") == "zh"
     assert language_of("When is high tide in 埃勒里港?") == "en"
