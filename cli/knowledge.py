@@ -313,6 +313,7 @@ def _synced(knowledge: Knowledge, allow_empty: bool) -> SyncReport:
             what = f"{progress.chunks} chunks, {progress.chunks_per_s:.1f}/s{left}"
             shown.update(task, description=what, completed=progress.documents_done, total=progress.documents_total)
 
+        knowledge.ingest.tidy()
         report = knowledge.sync.sync(on_progress=tell, allow_empty=allow_empty)
         shown.update(task, description="bringing the vectors up to date", total=None)
         knowledge.settle()

@@ -170,6 +170,7 @@ async def warming(knowledge: Knowledge) -> AsyncIterator[None]:
             if knowledge.catalogue.chunk_count():
                 knowledge.follow()
                 knowledge.warm()
+                knowledge.ingest.tidy()
 
     task = asyncio.create_task(asyncio.to_thread(warm))
     try:
