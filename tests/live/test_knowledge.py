@@ -39,6 +39,7 @@ FERRIES = "# Ferries\n\nThe ferry to Skerry Island leaves at seven in the mornin
 def knowledge(live_settings: Settings, tmp_path: Path) -> Iterator[Knowledge]:
     """Documents that everybody may be answered from, taken in as the folder is."""
     folder = tmp_path / "documents"
+    folder.mkdir()
     making.save(folder, "handbook.pdf", making.pdf(HANDBOOK, title="Harbour handbook"))
     making.save(folder, "lighthouse.docx", making.docx(making.paragraph(LIGHTHOUSE), title="灯塔指南"))
     making.save(folder, "notes.md", INJECTED)
