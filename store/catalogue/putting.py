@@ -32,6 +32,8 @@ def put(
     latest = {(document.owner, document.source): (document, chunks) for document, chunks in items}
     placed = {key: _put(connection, document, chunks, changes) for key, (document, chunks) in latest.items()}
     changes.write(connection)
+    if len(latest) < len(items):  # one was put in two states: the vectors of the first are nobody's
+        vectors.drop_unused(connection, [chunk.hash for _, chunks in items for chunk in chunks])
     return [documents.get(connection, placed[document.owner, document.source]) for document, _ in items]
 
 

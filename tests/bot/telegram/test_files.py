@@ -335,11 +335,18 @@ async def test_a_sticker_in_a_group_is_left_to_the_people(talk: Talk) -> None:
     assert len(team.replies) == 2
 
 
-async def test_the_photos_of_an_album_are_answered_together(talk: Talk, media: FakeMedia) -> None:
-    ada = talk.private()
-    for number in range(3):
-        sizes = [{**talk.server.files.store("photo.jpg", JPEG + bytes([number]), "photos"), "width": 90, "height": 60}]
-        push(ada, photo=sizes, media_group_id="album", **({} if number else {"caption": "Which is best?"}))
-    await shows(ada, "Hello there!")
-    assert asked(talk) == ["[Photo: A red bicycle.]\n\nWhich is best?"]
-    assert [data for _, data in media.looks[0].images] == [JPEG + bytes([number]) for number in range(3)]
+class TestWithTimeForAllOfAnAlbumToCome:
+    @pytest.fixture
+    def telegram(self) -> dict[str, Any]:
+        return {"join_wait_s": 1}
+
+    async def test_the_photos_of_an_album_are_answered_together(self, talk: Talk, media: FakeMedia) -> None:
+        ada = talk.private()
+        for number in range(3):
+            sizes = [
+                {**talk.server.files.store("photo.jpg", JPEG + bytes([number]), "photos"), "width": 90, "height": 60}
+            ]
+            push(ada, photo=sizes, media_group_id="album", **({} if number else {"caption": "Which is best?"}))
+        await shows(ada, "Hello there!")
+        assert asked(talk) == ["[Photo: A red bicycle.]\n\nWhich is best?"]
+        assert [data for _, data in media.looks[0].images] == [JPEG + bytes([number]) for number in range(3)]

@@ -120,10 +120,11 @@ def test_many_files_at_the_same_time_each_get_their_own_answer(reader: Reader, t
 def test_closing_leaves_no_process_and_no_thread_that_waits(reader: Reader, tmp_path: Path) -> None:
     before = set(psutil.Process().children(recursive=True))
     stopped: list[BaseException] = []
+    file = save(tmp_path, "a", "child")
 
     def read() -> None:
         try:
-            reader.read(save(tmp_path, "a", "child"), "a")
+            reader.read(file, "a")
         except ReadingStopped as error:
             stopped.append(error)
 
