@@ -114,8 +114,88 @@ class Assistant(Section):
     reply_reserve_tokens: Annotated[int, Field(ge=16)] = 512
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=10)]
+
+
 class Learning(Section):
+    """Whose conversations are learnt from, and what each reply counts by what became of it. 0: it is left out."""
+
     consent: Literal["ask", "all", "none"] = "ask"
+    corrected: Weight = 2.0
+    rated_up: Weight = 1.0
+    chosen: Weight = 0.7
+    unremarked: Weight = 0.3
+    passages: Literal["kept", "dropped"] = "kept"
+    redact: bool = True
+    near_duplicate: Share = 0.8
+    validation_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    apart: Literal["off", "groups"] = "off"
+
+
+Method = Literal[
+    "lora", "rslora", "dora", "pissa", "eva", "ia3", "bottleneck", "prompt", "prefix", "bitfit", "top_layers", "full"
+]
+
+
+class Finetune(Section):
+    """How an adapter is trained, and when."""
+
+    schedule: str = ""
+    min_new_examples: Annotated[int, Field(ge=1)] = 50
+    method: Method = "lora"
+    rank: Annotated[Literal[1, 2, 4, 8, 16, 32, 64, 128, 256], BeforeValidator(_number)] = 16
+    alpha: Annotated[float, Field(gt=0)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    warmup_share: Share = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    epochs: Annotated[float, Field(gt=0)] = 4
+    batch_tokens: Annotated[int, Field(ge=64)] = 1024
+    micro_batch_tokens: Annotated[int, Field(ge=64)] = 1024
+    max_tokens: Annotated[int, Field(ge=64)] = 1024
+    loss_of: Literal["tokens", "examples"] = "examples"
+    validations_per_epoch: Annotated[int, Field(ge=1)] = 2
+    patience: Annotated[int, Field(ge=1)] = 3
+    seed: int = 0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    checkpointing: Literal["auto", "on", "off"] = "auto"
+    preferences: Literal["off", "dpo", "kto"] = "off"
+    preference_beta: Annotated[float, Field(gt=0)] = 0.1
+    start: Literal["base", "last"] = "base"
+    replay: Annotated[float, Field(ge=0)] = 1.0
+    general: Annotated[float, Field(ge=0)] = 0.2
+    kl: Annotated[float, Field(ge=0)] = 0.1
+    l2: Annotated[float, Field(ge=0)] = 0.0
+    gpu: Literal["sleep", "share"] = "sleep"
+    timeout_hours: Annotated[float, Field(gt=0)] = 24
+    keep_runs: Annotated[int, Field(ge=1)] = 20
+
+
+class Gate(Section):
+    """When a new adapter is good enough. Intervals are of the paired bootstrap over conversations."""
+
+    min_conversations: Annotated[int, Field(ge=2)] = 50
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    resamples: Annotated[int, Field(ge=100)] = 10_000
+    min_gain: Annotated[float, Field(ge=0)] = 0.0
+    max_general_perplexity: Annotated[float, Field(ge=1)] = 1.03
+    max_round_loss: Annotated[float, Field(ge=0)] = 0.1
+    max_length_change: Annotated[float, Field(gt=0)] = 0.3
+    max_probes_lost: Annotated[int, Field(ge=0)] = 0
+    max_more_refusals: Share = 0.05
+    max_more_loops: Share = 0.05
+    replies: Annotated[int, Field(ge=0)] = 40
+    judge_url: str = ""
+    judge_model: str = ""
+    judge_api_key: SecretStr = SecretStr("")
+    canary_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    canary_min_ratings: Annotated[int, Field(ge=2)] = 20
+    canary_days: Annotated[float, Field(gt=0)] = 7
 
 
 class Access(Section):
@@ -224,6 +304,8 @@ class Settings(BaseSettings):
     engine: Engine = Engine()
     assistant: Assistant = Assistant()
     learning: Learning = Learning()
+    finetune: Finetune = Finetune()
+    gate: Gate = Gate()
     access: Access = Access()
     telegram: Telegram = Telegram()
     knowledge: Knowledge = Knowledge()

