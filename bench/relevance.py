@@ -77,7 +77,7 @@ def first_right_and_wrong(looked: Sequence[Looked]) -> list[Looked]:
 
 
 def looked_at(name: str, data: Corpus, index: Ours, question: Question) -> Iterator[Looked]:
-    weights = relevance.weights(*index.catalogue.document_frequencies(lexical.query_terms(question.text)))
+    weights = relevance.weights(*index.catalogue.document_frequencies(lexical.query_terms(question.text), SHARED))
     words, cosines, chunks = candidates(index, question.text)
     for chunk_id in list(fusion.convex(words, cosines, DEFAULT.dense_weight))[:10]:
         covered = relevance.covered(set(lexical.terms(chunks[chunk_id].text)), weights)

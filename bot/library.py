@@ -85,5 +85,8 @@ class Library(Protocol):
     async def forget(self, person_id: int) -> None:
         """Delete all that are the person's, and all that they handed over for a group."""
 
+    async def move(self, owner: str, to: str) -> None:
+        """Give another owner all that is theirs, and what is being added for them; twice is once."""
+
     async def quote(self, passage_id: str, readable: Sequence[str]) -> Quote | None:
         """A passage by its id, if it is still there and `readable` (owners) holds its document's owner."""

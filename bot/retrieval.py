@@ -93,6 +93,8 @@ async def retrieve(
     except (KnowledgeError, StoreError) as error:
         log.warning("the documents could not be searched: %s", error)
         return Retrieval(failed=True)
+    if found.degraded and not found.passages:
+        return Retrieval(failed=True)  # half a search cannot say that no document answers
     silent = settings.unanswered == "silent"
     return Retrieval(found.passages, found.best, not found.passages and not silent and asks(question))
 

@@ -56,7 +56,8 @@ class Shelf:
             cancelled.set()
             await asyncio.gather(adding, return_exceptions=True)  # the file is gone after this returns
             if not adding.cancelled() and adding.exception() is None and not adding.result()[1]:
-                await self._ask(self._knowledge.remove, adding.result()[0].id, owner)
+                added = adding.result()[0]
+                await self._ask(self._knowledge.remove, added.id, added.owner)
             raise
         return Added(document.id, document.chunks, known)
 
@@ -69,6 +70,9 @@ class Shelf:
 
     async def forget(self, person_id: int) -> None:
         await self._ask(self._knowledge.forget, owners.person(person_id), person_id)
+
+    async def move(self, owner: str, to: str) -> None:
+        await self._ask(self._knowledge.move, owner, to)
 
     async def quote(self, passage_id: str, readable: Sequence[str]) -> Quote | None:
         passage = await self._ask(self._knowledge.passage, passage_id, readable)

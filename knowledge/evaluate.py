@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from knowledge import lexical, relevance
+from knowledge.errors import EmbeddingsFailed
 from knowledge.passages import Passage
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class _Outcome:
 
 
 def _ask(searcher: Searcher, readable: Sequence[str], asked: Asked) -> _Outcome:
-    passages = searcher.search(asked.question, readable, limit=2 * RANKS, floor=0.0).passages
+    passages = _found(searcher, readable, asked, 2 * RANKS)
     answering = [passage for passage in passages if asked.is_answered_by(passage)]
     own = {passage.document_id for passage in answering}
     others = [passage.score for passage in passages if passage.document_id not in own]
@@ -179,6 +180,14 @@ def _ask(searcher: Searcher, readable: Sequence[str], asked: Asked) -> _Outcome:
     right = max((passage.score for passage in answering), default=0.0)
     # Where the right one was not found, the others may well be the right one's neighbours: they tell nothing.
     return _Outcome(rank, right, max(others, default=None) if own else None)
+
+
+def _found(searcher: Searcher, readable: Sequence[str], asked: Asked, limit: int) -> tuple[Passage, ...]:
+    """A floor that was found with words alone would be in force when the embedding model is back, so it is not."""
+    found = searcher.search(asked.question, readable, limit=limit, floor=0.0)
+    if found.degraded:
+        raise EmbeddingsFailed(found.degraded)
+    return found.passages
 
 
 def _measured_cosines(searcher: Searcher, readable: Sequence[str], asked: Sequence[Asked]) -> relevance.Calibration:
@@ -196,7 +205,7 @@ def _measured_cosines(searcher: Searcher, readable: Sequence[str], asked: Sequen
     questions = searcher.embedder.embed_queries([each.question for each in sample])
     related = []
     for each in sample:
-        passages = searcher.search(each.question, readable, limit=RANKS, floor=0.0).passages
+        passages = _found(searcher, readable, each, RANKS)
         related += [max(cosines)] if (cosines := [p.dense for p in passages if each.is_answered_by(p)]) else []
     if len(related) < ENOUGH:
         return calibration or estimated

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from knowledge.errors import EmbeddingsFailed
 from settings import Settings
 from store.catalogue.catalogue import Catalogue, Document
 from store.errors import NotFound
@@ -22,6 +23,7 @@ from store.errors import NotFound
 if TYPE_CHECKING:
     from knowledge.embedding import Embedder
     from knowledge.ingest import Ingest, Stage
+    from knowledge.originals import Originals
     from knowledge.reading import Reader
     from knowledge.search import Found, Passage, Searcher
     from knowledge.sync import Sync
@@ -119,9 +121,10 @@ class Knowledge:
     ) -> tuple[Document, bool]:
         """Take in one file; whether its owner had it already. Raises DocumentRefused, KnowledgeError, StoreError."""
         self.follow()
-        return self.ingest.add(
+        document, known = self.ingest.add(
             owner, "file:", name, path, mime=mime, added_by=added_by, on_progress=on_progress, cancelled=cancelled
         )
+        return self._gone_along(document, known)
 
     def documents(self, owners: Sequence[str]) -> list[Document]:
         """Newest first."""
@@ -142,6 +145,18 @@ class Knowledge:
         self.ingest.remove(list(theirs.values()))
         self.follow()
         return len(theirs)
+
+    def move(self, owner: str, to: str) -> int:
+        """Give another owner all that is theirs, and what is being added for them now; how many documents.
+
+        For a group that gets another number. Twice is once. Raises StoreError; it may be tried again then.
+        """
+        from knowledge.moving import move
+
+        moved = move(self.catalogue, self._originals, owner, to)
+        if moved:
+            self.follow()
+        return moved
 
     def follow(self) -> None:
         """Keep Chroma up to date in the background, as long as this is open and no other process does."""
@@ -198,18 +213,31 @@ class Knowledge:
             damage = self.vectors.check()
         return [*lines, *damage], not damage
 
+    def _gone_along(self, document: Document, known: bool) -> tuple[Document, bool]:
+        """A document that was added, where it is if its owner was moved meanwhile."""
+        to = self.catalogue.moved_to(document.owner)
+        if to is None:
+            return document, known
+        self.move(document.owner, to)
+        there = self.catalogue.by_source(to, document.source).get(document.source, document)
+        if there.original:
+            self._originals.give(there.original, to)
+        return there, known or there.id != document.id
+
     def _embed_all(self, tell: Told) -> int:
         """Vectors by the model in force for every chunk that has none; how many were made."""
+        from knowledge.prepare import chunk_tokens_of
         from knowledge.splitting import header_of
 
         model, made = self.embedder.id, 0
         documents = self.catalogue.documents(self.catalogue.owners())
         for number, document in enumerate(documents, 1):
+            tokens = chunk_tokens_of(document)
             chunks = {chunk.hash: chunk for chunk in self.catalogue.chunks_of(document.id)}
             missing = self.catalogue.missing_vectors(list(chunks), model)
             if missing:
                 vectors = self.embedder.embed_passages(
-                    [header_of(document.title, chunks[each].heading) + chunks[each].text for each in missing]
+                    [header_of(document.title, chunks[each].heading, tokens) + chunks[each].text for each in missing]
                 )
                 self.catalogue.put_vectors(model, dict(zip(missing, vectors, strict=True)))
                 made += len(missing)
@@ -226,8 +254,23 @@ class Knowledge:
         from knowledge.vectors import VectorIndex
 
         return VectorIndex(
-            self.catalogue, self.settings.knowledge, self.folder, self.embedder.id, self.embedder.dimensions
+            self.catalogue, self.settings.knowledge, self.folder, self.embedder.id, self._dimensions(self.embedder)
         )
+
+    def _dimensions(self, embedder: Embedder) -> int:
+        """A server of embeddings that is down need not tell what is known; see `knowledge.search` on what goes then."""
+        try:
+            return embedder.dimensions
+        except EmbeddingsFailed:
+            if (known := self.catalogue.dimensions(embedder.id)) is None:
+                raise
+            return known
+
+    @property
+    def _originals(self) -> Originals:
+        from knowledge.originals import Originals
+
+        return Originals(self.folder / ORIGINALS)
 
     # The parts, each made when first needed
 

@@ -24,7 +24,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -88,7 +88,7 @@ class Originals:
                 )
                 made += [self.path(kept.original), self._card(kept.original, "new")]
                 made[1].parent.mkdir(mode=0o700, exist_ok=True)
-                self._write_card(kept)
+                self._write_card(made[2], kept)
                 incoming.replace(made[1])
                 _flush(made[1].parent)
             except BaseException:
@@ -109,6 +109,21 @@ class Originals:
     def unmark(self, original: str) -> None:
         """It did not leave the catalogue after all."""
         self._move(original, "gone", "json")
+
+    def give(self, original: str, owner: str) -> None:
+        """It is another owner's now. One that is not there is no error."""
+        with self._writing(original):
+            for state in _STATES:
+                card = self._card(original, state)
+                if (kept := self._read_card(card)) is None or kept.owner == owner:
+                    continue
+                rewritten = self.folder / f"{secrets.token_hex(8)}.part"
+                try:
+                    self._write_card(rewritten, replace(kept, owner=owner))
+                    rewritten.replace(card)
+                    _flush(card.parent)
+                finally:
+                    rewritten.unlink(missing_ok=True)
 
     def drop(self, original: str) -> None:
         """Delete it. One that is not there is no error: this may be the second try."""
@@ -148,9 +163,9 @@ class Originals:
             os.fsync(copy.fileno())
         return digest.hexdigest(), size
 
-    def _write_card(self, kept: Kept) -> None:
+    def _write_card(self, path: Path, kept: Kept) -> None:
         fields = {key: value for key, value in asdict(kept).items() if key != "original"}
-        with self._card(kept.original, "new").open("x", encoding="ascii") as card:
+        with path.open("x", encoding="ascii") as card:
             os.fchmod(card.fileno(), 0o600)
             json.dump(fields | {"suffix": Path(kept.original).suffix}, card, indent=1)
             card.flush()
@@ -161,16 +176,20 @@ class Originals:
 
     def _cards(self, state: State) -> Iterator[tuple[Kept, Path]]:
         for card in self.folder.glob(f"??/*.{state}"):
-            try:
-                fields = json.loads(card.read_text(encoding="ascii"))
-                original = card.with_suffix(fields.pop("suffix")).relative_to(self.folder).as_posix()
-                kept = Kept(original=original, **fields)
-            except FileNotFoundError:
-                continue  # another process moved it on
-            except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-                log.warning("%s cannot be read, its document is passed over: %s", card, error)
-                continue
-            yield kept, card
+            if (kept := self._read_card(card)) is not None:
+                yield kept, card
+
+    def _read_card(self, card: Path) -> Kept | None:
+        """None where there is none, or no more: another process moved it on; or it cannot be read."""
+        try:
+            fields = json.loads(card.read_text(encoding="ascii"))
+            original = card.with_suffix(fields.pop("suffix")).relative_to(self.folder).as_posix()
+            return Kept(original=original, **fields)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            log.warning("%s cannot be read, its document is passed over: %s", card, error)
+            return None
 
     def _move(self, original: str, before: State, after: State) -> None:
         with self._writing(original), suppress(FileNotFoundError):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import mimetypes
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,7 @@ from knowledge.errors import DocumentEmpty, DocumentRefused, DocumentTooLarge, K
 from knowledge.lexical import terms
 from knowledge.originals import Kept, Originals, fingerprint
 from knowledge.parsed import ParsedDocument
-from knowledge.splitting import SPLITTER_VERSION, Piece, hash_of, header_of, split
+from knowledge.splitting import DEFAULT_CHUNK_TOKENS, SPLITTER_VERSION, Piece, hash_of, header_of, split
 from settings import Knowledge
 from store.catalogue.catalogue import Catalogue, Document, NewChunk, NewDocument
 from store.catalogue.owners import SHARED
@@ -41,6 +42,7 @@ FOLDER = "folder:"
 READING_VERSION = 1  # raise it when reading a file finds other text than before
 
 _SETTLED_NS = 2 * 10**9
+_SPLIT_BY = re.compile(r"/r\d+s\d+t(\d+)$")
 
 log = logging.getLogger("familiar")
 
@@ -88,6 +90,7 @@ class Prepared:
     document: NewDocument
     chunks: Sequence[NewChunk]
     kept: Kept | None  # an original that is new
+    chunk_tokens: int
 
     @property
     def key(self) -> tuple[str, str]:
@@ -96,7 +99,7 @@ class Prepared:
     def texts(self) -> dict[str, str]:
         """What is to be embedded, by hash."""
         title = self.document.title
-        return {chunk.hash: header_of(title, chunk.heading) + chunk.text for chunk in self.chunks}
+        return {chunk.hash: header_of(title, chunk.heading, self.chunk_tokens) + chunk.text for chunk in self.chunks}
 
 
 class Preparation:
@@ -140,7 +143,8 @@ class Preparation:
                 step(0.05, "reading")
                 parsed = self.reader.read(path, item.name, item.mime)
                 step(0.2, "splitting")
-                pieces = split(parsed, self.embedder.count_tokens, chunk_tokens=self.knowledge.chunk_tokens)
+                chunk_tokens = self.knowledge.chunk_tokens
+                pieces = split(parsed, self.embedder.count_tokens, chunk_tokens=chunk_tokens)
                 if not pieces:
                     raise DocumentEmpty(item.name, "there is no text in it")
                 if item.is_of_folder and _differs(before, item.path.stat()):
@@ -160,7 +164,8 @@ class Preparation:
                 added_by=item.added_by,
                 notes=parsed.notes,
             )
-            return Prepared(item, document, [_chunk(parsed.title, piece) for piece in pieces], kept)
+            chunks = [_chunk(parsed.title, piece, chunk_tokens) for piece in pieces]
+            return Prepared(item, document, chunks, kept, chunk_tokens)
         except BaseException:
             with suppress(StoreError):
                 self.drop(kept)
@@ -224,6 +229,12 @@ def settled(mtime_ns: int) -> int:
     return mtime_ns if time.time_ns() - mtime_ns > _SETTLED_NS else 0
 
 
+def chunk_tokens_of(document: Document) -> int:
+    """With which setting it was split. It may be another by now, and what was embedded followed from the old one."""
+    split_by = _SPLIT_BY.search(document.content_hash)
+    return int(split_by[1]) if split_by else DEFAULT_CHUNK_TOKENS
+
+
 def _differs(before: os.stat_result, after: os.stat_result) -> bool:
     def written(found: os.stat_result) -> tuple[int, int, int, int]:
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
@@ -231,8 +242,8 @@ def _differs(before: os.stat_result, after: os.stat_result) -> bool:
     return written(before) != written(after)
 
 
-def _chunk(title: str, piece: Piece) -> NewChunk:
-    embedded = header_of(title, piece.heading) + piece.text
+def _chunk(title: str, piece: Piece, chunk_tokens: int) -> NewChunk:
+    embedded = header_of(title, piece.heading, chunk_tokens) + piece.text
     return NewChunk(
         text=piece.text,
         heading=piece.heading,

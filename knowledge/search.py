@@ -6,11 +6,14 @@
       -> relevance 0..1, and the floor                  relevance
       -> distinct, neighbours joined                    passages
 
+When the embedding model does not answer, the question is compared by its words alone: better few passages than none.
+
 Whom the passages are for is said in every call, and both searches and the reading of the text ask for it again.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from knowledge import followup, fusion, lexical, relevance
+from knowledge.errors import EmbeddingsFailed
 from knowledge.passages import Candidate, Passage, distinct, passages
 from settings import Knowledge
 
@@ -40,6 +44,8 @@ TERMS_COUNTED = 512
 
 Vector = npt.NDArray[np.float32]
 
+log = logging.getLogger("familiar")
+
 
 @dataclass(frozen=True)
 class Found:
@@ -47,6 +53,7 @@ class Found:
     best: float  # relevance of the best candidate, also when it is below the floor; 0 when there is none
     query: str  # what was searched for
     timings: dict[str, float]  # seconds: embed, dense, lexical, judge, and rerank where there is one
+    degraded: str = ""  # why only words were compared, and no meaning
 
 
 class Searcher:
@@ -66,6 +73,7 @@ class Searcher:
         self.knowledge = knowledge
         self.reranker = reranker
         self._estimated: relevance.Calibration | None = None
+        self._warned = False
 
     @property
     def judge(self) -> str:
@@ -90,7 +98,8 @@ class Searcher:
         """The passages that answer `question`, of documents whose owner is among `readable`.
 
         `history` holds the person's earlier messages of this branch, the oldest first. `floor`: the relevance that a
-        passage must have; None is the one in force, 0 none. Raises KnowledgeError and StoreError.
+        passage must have; None is the one in force, 0 none. Raises KnowledgeError and StoreError, but not when the
+        embedding model fails: see `Found.degraded`.
         """
         query = question if self.knowledge.follow_ups == "off" else followup.standalone(question, history)
         query = query.encode("utf-8", "replace").decode()
@@ -98,24 +107,24 @@ class Searcher:
             return Found((), 0.0, query, {})
         timings: dict[str, float] = {}
         clock = _Clock(timings)
-        vector = self.embedder.embed_queries([query])[0]
+        vector, degraded = self._embedded(query)
         clock.lap("embed")
         if not readable:
-            return Found((), 0.0, query, timings)
-        dense = dict(self.vectors.search(vector, readable, CANDIDATES))
+            return Found((), 0.0, query, timings, degraded)
+        dense = {} if vector is None else dict(self.vectors.search(vector, readable, CANDIDATES))
         clock.lap("dense")
-        weights = self._weights(query)
+        weights = self._weights(query, readable)
         by_words = dict(self.catalogue.search_words(list(weights), readable, CANDIDATES))
         clock.lap("lexical")
         chunks = self.catalogue.chunks([*dict.fromkeys([*dense, *by_words])], readable)
-        dense = self._with_cosines(dense, chunks, vector)
+        cosines = {} if vector is None else self._with_cosines(dense, chunks, vector)
         by_words = {chunk_id: score for chunk_id, score in by_words.items() if chunk_id in chunks}
-        ranked = list(fusion.convex(by_words, dense, self.knowledge.dense_weight))
+        ranked = list(fusion.convex(by_words, cosines, self.knowledge.dense_weight))
         calibration = self.calibration()
         wanted = limit or self.knowledge.passages
         judged = [
             self._judged(
-                query, chunks[chunk_id], dense.get(chunk_id, 0.0), by_words.get(chunk_id, 0.0), weights, calibration
+                query, chunks[chunk_id], cosines.get(chunk_id), by_words.get(chunk_id, 0.0), weights, calibration
             )
             for chunk_id in ranked[: max(JUDGED_AT_LEAST, JUDGED_A_PASSAGE * wanted, RERANKED if self.reranker else 0)]
         ]
@@ -128,7 +137,7 @@ class Searcher:
             floor = calibration.floor if configured == "auto" else configured
         best = max((candidate.relevance for candidate in judged), default=0.0)
         above = [candidate for candidate in judged if candidate.relevance >= floor]
-        return Found(tuple(passages(distinct(above), wanted)), best, query, timings)
+        return Found(tuple(passages(distinct(above), wanted)), best, query, timings, degraded)
 
     def calibration(self) -> relevance.Calibration:
         """How relevance is judged here."""
@@ -138,10 +147,22 @@ class Searcher:
             self._estimated = relevance.estimated(self.catalogue, self.embedder.id, self.judge)
         return self._estimated
 
-    def _weights(self, query: str) -> dict[str, float]:
-        """The terms to search for and to cover, with what each counts."""
+    def _embedded(self, query: str) -> tuple[Vector | None, str]:
+        """The question's vector; or None, and why there is none. An outage is logged once."""
+        try:
+            vector: Vector = self.embedder.embed_queries([query])[0]
+        except EmbeddingsFailed as error:
+            if not self._warned:
+                log.warning("questions are compared by their words alone, as they cannot be embedded: %s", error)
+            self._warned = True
+            return None, str(error)
+        self._warned = False
+        return vector, ""
+
+    def _weights(self, query: str, readable: Sequence[str]) -> dict[str, float]:
+        """The terms to search for and to cover, with what each counts in what may be read."""
         terms = lexical.query_terms(query)[:TERMS_COUNTED]
-        weights = relevance.weights(*self.catalogue.document_frequencies(terms))
+        weights = relevance.weights(*self.catalogue.document_frequencies(terms, readable))
         if len(weights) <= TERMS:
             return weights
         rarest = sorted(weights, key=lambda term: -weights[term])[:TERMS]
@@ -163,13 +184,15 @@ class Searcher:
         self,
         query: str,
         chunk: Chunk,
-        cosine: float,
+        cosine: float | None,
         bm25: float,
         weights: Mapping[str, float],
         calibration: relevance.Calibration,
     ) -> Candidate:
         terms = tuple(lexical.terms(chunk.text))
         share = relevance.covered({*terms, *lexical.terms(f"{chunk.title}\n{chunk.heading}")}, weights)
+        if cosine is None:
+            return Candidate(chunk, terms, relevance.by_words(share), 0.0, bm25)
         score = relevance.relevance(query, chunk.text, share, cosine, calibration)
         return Candidate(chunk, terms, score, cosine, bm25)
 

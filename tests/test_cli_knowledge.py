@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from knowledge.embedding import bundled
+from store import conversations, feedback, people
+from store.session import Store
+from store.tables import Message
 
 FAMILIAR = str(Path(sys.executable).with_name("familiar"))
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    bundled.ensure(folder, lambda text: None)
-    return folder / "models"
 
 
 @pytest.fixture
@@ -32,10 +29,7 @@ def documents(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def environment(tmp_path: Path, models: Path, documents: Path) -> dict[str, str]:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "models").symlink_to(models)
+def environment(data: Path, documents: Path) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FAMILIAR_")}
     places = {"FAMILIAR_DATA__FOLDER": str(data), "FAMILIAR_KNOWLEDGE__FOLDER": str(documents)}
     return {**clean, **places, "COLUMNS": "160"}
@@ -119,3 +113,93 @@ def test_the_index_is_made_anew(environment: dict[str, str]) -> None:
 def test_without_documents_it_is_said_how_to_have_some(environment: dict[str, str]) -> None:
     assert "There are no documents" in knowledge(environment, "list")
     assert "No gaps" in knowledge(environment, "gaps")
+
+
+def asked(data: Path, name: str, *questions: str, agreed: bool = True) -> list[Message]:
+    """Questions of a person's, each with a reply for which no document was good enough."""
+    replies = []
+    with Store(f"sqlite:///{data / 'familiar.db'}") as store:
+        person = people.person_for(store, "telegram", name, name)
+        assert person.id is not None
+        if agreed:
+            people.give_consent(store, person.id, "yes")
+        for question in questions:
+            conversation = conversations.start(store, person.id, "telegram", "familiar")
+            assert conversation.id is not None
+            message = conversations.add_user(store, conversation.id, None, question)
+            reply = Message(conversation_id=conversation.id, parent_id=message.id, role="assistant", content="Hm.")
+            reply.relevance = 0.1
+            replies.append(conversations.add_reply(store, reply))
+    return replies
+
+
+def test_what_the_documents_did_not_answer_is_listed_alike_questions_together(
+    environment: dict[str, str], data: Path
+) -> None:
+    asked(data, "ada", "When is high tide?", "怎么申请退款？", "Who pays for the [parking]?")
+    replies = asked(data, "bo", "At what time is high tide today?", "如何办理退款？", "When is high tide?")
+    asked(data, "cy", "What does Cy earn?", agreed=False)
+    with Store(f"sqlite:///{data / 'familiar.db'}") as store:
+        person = people.with_identity(store, "telegram", "bo")
+        assert person is not None
+        assert person.id is not None
+        assert replies[0].id is not None
+        feedback.rate(store, replies[0].id, person.id, -1)
+    said = knowledge(environment, "gaps")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.splitlines() if line.startswith("│")]
+    assert [row[:2] for row in rows] == [["3", "2"], ["2", "2"], ["1", "1"]]
+    assert [row[2] for row in rows] == ["When is high tide?", "如何办理退款？", "Who pays for the [parking]?"]
+    assert rows[0][3] == "nothing found, rated down"
+    assert "Not shown: 1 " in said
+    assert "Cy" not in said
+    assert len([line for line in knowledge(environment, "gaps", "--limit", "1").splitlines() if "│" in line]) == 1
+
+
+@pytest.fixture
+def watching(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """`familiar knowledge sync --watch`."""
+    process = subprocess.Popen(
+        [FAMILIAR, "knowledge", "sync", "--watch"],
+        env=environment | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def line_with(process: subprocess.Popen[str], text: str) -> str:
+    """The next line that holds this; what comes before it is passed over. pytest's time limit ends a wait in vain."""
+    assert process.stdout is not None
+    passed = []
+    for line in process.stdout:
+        if text in line:
+            return line
+        passed.append(line)
+    raise AssertionError(f"it ended without {text!r}: {''.join(passed)}")
+
+
+def test_a_folder_is_followed_until_ctrl_c(
+    watching: subprocess.Popen[str], environment: dict[str, str], documents: Path
+) -> None:
+    line_with(watching, "2 added")
+    line_with(watching, "Ctrl-C to leave")
+    (documents / "ferries.md").write_text("# Ferries\n\nThe ferry to Skerry leaves at seven.\n")
+    line_with(watching, "1 added")
+    assert "at seven" in knowledge(environment, "search", "When does the ferry leave?", "--limit", "1")
+    (documents / "ferries.md").write_text("# Ferries\n\nThe ferry to Skerry leaves at nine.\n")
+    line_with(watching, "1 changed")
+    (documents / "broken.pdf").write_bytes(b"%PDF-1.7 cut")
+    line_with(watching, "not taken in: broken.pdf")
+    (documents / "ferries.md").unlink()
+    line_with(watching, "1 removed")
+    watching.send_signal(signal.SIGINT)
+    rest, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 130
+    assert "Traceback" not in rest
+    assert "at nine" not in knowledge(environment, "search", "When does the ferry leave?")
+    assert "waiting for the index: 0" in knowledge(environment, "status")

@@ -35,6 +35,7 @@ from bot.telegram.view import Spot
 from bot.telegram.visit import Visit, say
 from bot.texts import Texts
 from store import places, posts
+from store.catalogue import owners
 from store.errors import StoreError
 from store.session import Store
 from store.tables import Place
@@ -52,6 +53,7 @@ SETTINGS = frozenset({"group", "persona"})  # the commands that an admin may giv
 SWITCH = {"on": True, "off": False, "开": True, "开启": True, "关": False, "关闭": False}
 PLACE_FRESH_S = 5.0
 MOST_PLACES = 1000
+_SET = "set"  # noted of a group's new number: what is set there went along
 
 
 class Groups:
@@ -264,18 +266,26 @@ class Groups:
         await visit.say("\n\n".join(lines))
 
     async def moved(self, update: Update, _: object = None) -> None:
-        """A group that becomes a supergroup gets another number, and what is set there goes along.
+        """A group that becomes a supergroup gets another number, and what is set there and its documents go along.
 
-        Conversations begin anew: those of before can still be opened with /list.
+        Conversations begin anew: those of before can still be opened with /list. What did not go along for now does so
+        after the next start.
         """
         message = update.message
         if message is None or message.migrate_to_chat_id is None:
             return
         old_id, new_id = message.chat.id, message.migrate_to_chat_id
+        arrival = self._channel.inbox.arrival(update)
         try:
-            await asyncio.to_thread(_move, self._channel.store, str(old_id), str(new_id))
-        except StoreError as error:
-            log.error("what is set in a group did not go along to its new number", reason=str(error), to=new_id)
+            if _SET not in arrival.progress:  # not twice: it may have been set anew since
+                await asyncio.to_thread(_move, self._channel.store, str(old_id), str(new_id))
+                await self._channel.inbox.note(arrival, **{_SET: True})
+            if self._channel.library is not None:
+                old, new = owners.group(CHANNEL, str(old_id)), owners.group(CHANNEL, str(new_id))
+                await self._channel.library.move(old, new)
+        except (StoreError, ChatError) as error:
+            log.error("what is a group's did not all go along to its new number", reason=str(error), to=new_id)
+            arrival.keep = True
         self._places.pop(new_id, None)
         self._overheard.leave(old_id)
 

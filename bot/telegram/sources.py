@@ -28,6 +28,7 @@ from bot.telegram.rendering import GAP, MAX_UNITS, Part, cleaned
 from bot.telegram.shortening import one_line, shortened
 from bot.telegram.visit import Visit, say
 from bot.texts import Texts
+from bot.turn import SEARCH_FAILED
 from store import conversations
 from store.tables import Message
 
@@ -89,7 +90,7 @@ class Sources:
                 log.warning("a source cannot be looked up", problem=error.key)
                 quote = Quote("", "", None, None, "")
             found[number] = _source(number, passage_id, quote) if quote else None
-        return Grounds(found, await self._is_unanswered(visit, reply))
+        return Grounds(found, await self._is_unanswered(visit, reply), reply.error == SEARCH_FAILED)
 
     async def show(self, visit: Visit) -> None:
         """The button of a source: `src:7:2` sends the passage that reply 7 names as [2]."""

@@ -46,7 +46,7 @@ class RemoteEmbedder:
     """`pause` waits for so many seconds before another try."""
 
     def __init__(self, knowledge: Knowledge, *, pause: Callable[[float], None] = time.sleep) -> None:
-        """Asks the server once, to know how many dimensions there are. Raises EmbeddingsFailed."""
+        """Asks the server nothing yet: it may be down, and start later. Raises EmbeddingsFailed for the settings."""
         if knowledge.embeddings == "bundled":
             raise EmbeddingsFailed(
                 "knowledge.embeddings_url is set, so knowledge.embeddings must be the name of a model at that address."
@@ -70,15 +70,12 @@ class RemoteEmbedder:
         self.id = f"{self._model}/remote"
         self.max_tokens = LONGEST
         self._dimensions: int | None = None
-        try:
-            self._dimensions = self._asked(["dimensions"], FOR_A_QUESTION).shape[1]
-        except BaseException:
-            self.close()
-            raise
 
     @property
     def dimensions(self) -> int:
-        assert self._dimensions is not None
+        """The server is asked once, when it is first needed. Raises EmbeddingsFailed."""
+        if self._dimensions is None:
+            self._dimensions = self._asked(["dimensions"], FOR_A_QUESTION).shape[1]
         return self._dimensions
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from store.catalogue import checking, chunks, documents, outbox, owned, putting, refusals, removing, words
+from store.catalogue import checking, chunks, documents, moving, outbox, owned, putting, refusals, removing, words
 from store.catalogue import vectors as cache
 from store.catalogue.database import BUSY_TIMEOUT_S, Database
 from store.catalogue.entries import Chunk, Document, NewChunk, NewDocument, OutboxItem, Refusal
@@ -111,6 +111,21 @@ class Catalogue:
         """
         return self._eraser.erase()
 
+    def move(self, owner: str, to: str) -> int:
+        """Give another owner what is theirs, but for documents of a source that the other has too. How many moved.
+
+        From then on `moved_to` tells it, for what is put by somebody who did not know yet.
+        """
+        with self._database.writing() as connection:
+            moved = moving.move(connection, owner, to)
+        self._eraser.begin()
+        return moved
+
+    def moved_to(self, owner: str) -> str | None:
+        """Who has now what was this owner's, or came to it since; None when it was never moved."""
+        with self._database.reading() as connection:
+            return moving.moved_to(connection, owner)
+
     def document(self, document_id: int) -> Document:
         """Raises NotFound. For whom it is, is for the caller to check."""
         with self._database.reading() as connection:
@@ -201,10 +216,10 @@ class Catalogue:
         with self._database.reading() as connection:
             return words.search(connection, terms, readable, limit)
 
-    def document_frequencies(self, terms: Sequence[str]) -> tuple[dict[str, int], int]:
-        """In how many chunks each term is, and how many chunks there are; everybody's."""
+    def document_frequencies(self, terms: Sequence[str], readable: Sequence[str]) -> tuple[dict[str, int], int]:
+        """In how many of the readable chunks each term is, and how many readable chunks there are."""
         with self._database.reading() as connection:
-            return words.document_frequencies(connection, terms)
+            return words.document_frequencies(connection, terms, readable)
 
     # Vectors
 
@@ -224,6 +239,11 @@ class Catalogue:
         """(d,) float32 each, of those hashes that have one."""
         with self._database.reading() as connection:
             return cache.get(connection, hashes, model_id)
+
+    def dimensions(self, model_id: str) -> int | None:
+        """How long this model's vectors are; None when it has none."""
+        with self._database.reading() as connection:
+            return cache.dimensions(connection, model_id)
 
     def sweep_vectors(self, older_than_s: float = 3600) -> int:
         """Drop the vectors that no chunk uses and that were put so long ago. How many."""

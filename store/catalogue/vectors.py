@@ -52,6 +52,12 @@ def _model(connection: Connection, name: str, dimensions: int) -> tuple[int, int
     return int(row[0]), int(row[1])
 
 
+def dimensions(connection: Connection, name: str) -> int | None:
+    """None: no vector by this model was ever put."""
+    found = connection.exec_driver_sql("SELECT dimensions FROM model WHERE name = ?", (name,)).scalar()
+    return None if found is None else int(found)
+
+
 def _packed(vector: Vector, dimensions: int) -> bytes:
     if vector.shape != (dimensions,):
         raise ValueError(f"A vector of the shape {vector.shape} among those with {dimensions} dimensions.")

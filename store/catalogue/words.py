@@ -237,12 +237,11 @@ def _lengths_of(connection: Connection, ids: Ids) -> NDArray[np.float64]:
     return lengths
 
 
-def document_frequencies(connection: Connection, terms: Sequence[str]) -> tuple[dict[str, int], int]:
-    """In how many chunks each term is, 0 also, and how many chunks there are; of all owners."""
-    found = connection.exec_driver_sql(
-        "SELECT term, sum(chunks) FROM term WHERE term IN (SELECT value FROM json_each(?)) GROUP BY term",
-        (as_json([token_of(term) for term in terms]),),
-    )
-    held: dict[str, int] = dict(tuple(row) for row in found)
-    chunks = connection.exec_driver_sql("SELECT coalesce(sum(chunks), 0) FROM owner").scalar_one()
-    return {term: held.get(token_of(term), 0) for term in terms}, int(chunks)
+def document_frequencies(
+    connection: Connection, terms: Sequence[str], readable: Sequence[str]
+) -> tuple[dict[str, int], int]:
+    """In how many of the readable chunks each term is, 0 also, and how many readable chunks there are."""
+    owners = owned.all_of(connection, readable)
+    held = _holders(connection, terms, [owner.id for owner in owners])
+    counts = {term: sum(held.get(token_of(term), {}).values()) for term in terms}
+    return counts, sum(owner.chunks for owner in owners)

@@ -9,17 +9,19 @@ from dataclasses import replace
 import pytest
 
 from bot.assistant import Assistant, Origin
-from bot.events import Event, Finished, Retrieved, Token
+from bot.events import Event, Failed, Finished, Retrieved, Token
 from bot.retrieval import asks, readable_by
+from bot.turn import SEARCH_FAILED
 from knowledge.errors import IndexDamaged
 from settings import Knowledge, Settings
 from store import conversations, people
 from store.catalogue import owners
 from store.errors import StoreDamaged
+from store.gaps import gaps
 from store.session import Store
 from store.tables import Conversation, Message, Person
 from tests.fakes.finder import FakeFinder, passage
-from tests.fakes.vllm import FakeVllm, Reply
+from tests.fakes.vllm import FakeVllm, Fault, Reply
 
 DEPTH = "The harbour was dredged in 1998 to a depth of eleven metres."
 HOURS = "The lighthouse museum opens at nine on weekdays."
@@ -236,7 +238,41 @@ async def test_when_the_documents_cannot_be_searched_the_reply_comes_without_the
     assert events[0] == Retrieved(failed=True)
     assert events[-1].text == "Deep."
     assert sent(vllm)[-1]["content"] == "How deep is the harbour?"
-    assert reply_of(store, conversation, person).relevance is None
+    reply = reply_of(store, conversation, person)
+    assert (reply.relevance, reply.finish, reply.error) == (None, "stop", SEARCH_FAILED)
+
+
+async def test_half_a_search_that_finds_nothing_does_not_say_that_no_document_answers(
+    assistant, conversation, person, vllm, finder
+):
+    finder.passages, finder.degraded = [], "the embedding server does not answer"
+    vllm.script(Reply("Deep."))
+    events = await told(assistant.turn(conversation, person, "Where is the harbour?"))
+    assert events[0] == Retrieved(failed=True)
+    assert not events[-1].unanswered
+
+
+async def test_of_a_reply_that_broke_off_the_log_says_what_broke_it_off(
+    assistant, conversation, person, store, vllm, finder
+):
+    finder.fault = IndexDamaged("It is damaged.")
+    vllm.script(Reply("Deep", Fault()))
+    last = (await told(assistant.turn(conversation, person, "How deep is the harbour?")))[-1]
+    assert isinstance(last, Failed)
+    reply = reply_of(store, conversation, person)
+    assert (reply.finish, reply.error) == ("error", last.detail)
+
+
+async def test_a_question_whose_passages_had_no_room_is_no_gap_in_the_documents(
+    assistant, conversation, person, store, finder
+):
+    narrow = with_settings(assistant, prompt_share=0.001)
+    last = await finished(narrow.turn(conversation, person, "How deep is the harbour?"))
+    assert (last.unanswered, reply_of(store, conversation, person).passages) == (False, [])
+    assert gaps(store, "all").found == ()
+    finder.passages = []
+    await finished(narrow.turn(conversation, person, "Who is the mayor of Port Ellery?"))
+    assert [gap.question for gap in gaps(store, "all").found] == ["Who is the mayor of Port Ellery?"]
 
 
 async def test_without_documents_nothing_is_searched_and_nothing_told(assistant, conversation, person, store, finder):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,27 +15,16 @@ from bot.library import DocumentRefused
 from bot.shelf import Shelf
 from bot.texts import LANGUAGES, texts_for
 from knowledge import errors
-from knowledge.embedding import bundled
 from knowledge.knowledge import Knowledge
 from settings import Data, Settings
 from settings import Knowledge as KnowledgeSettings
 from store.catalogue.owners import group, person
 
-ADA, CREW = person(1), group("telegram", "-100")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    bundled.ensure(folder, lambda text: None)
-    return folder / "models"
+ADA, CREW, LARGER = person(1), group("telegram", "-100"), group("telegram", "-200")
 
 
 @pytest.fixture
-def knowledge(tmp_path: Path, models: Path) -> Iterator[Knowledge]:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "models").symlink_to(models)
+def knowledge(data: Path) -> Iterator[Knowledge]:
     settings = Settings(data=Data(folder=data), knowledge=KnowledgeSettings(documents_per_person=2))
     with Knowledge(settings) as opened:
         yield opened
@@ -119,6 +110,41 @@ async def test_of_an_addition_that_is_cancelled_nothing_is_kept(
         await adding
     assert await shelf.documents(ADA) == []
     assert [each for each in (knowledge.folder / "originals").rglob("*.md") if each.is_file()] == []
+
+
+async def test_the_documents_of_a_group_go_along_to_its_new_number(shelf: Shelf, tmp_path: Path) -> None:
+    await shelf.add(CREW, 1, "gate.md", "", file(tmp_path, "gate.md", "The code is 4711."), quiet)
+    await shelf.move(CREW, LARGER)
+    await shelf.move(CREW, LARGER)
+    assert await shelf.documents(CREW) == []
+    (moved,) = await shelf.documents(LARGER)
+    await shelf.remove(LARGER, moved.id)
+
+
+async def test_an_addition_that_is_cancelled_after_its_group_got_another_number_leaves_nothing(
+    shelf: Shelf, knowledge: Knowledge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was too late to stop it: all was done when it was cancelled."""
+    done, go_on = threading.Event(), threading.Event()
+    add = knowledge.add
+
+    def slowly(*given: Any, **how: Any) -> Any:
+        knowledge.move(CREW, LARGER)
+        added = add(*given, **how)
+        done.set()
+        go_on.wait()
+        return added
+
+    monkeypatch.setattr(knowledge, "add", slowly)
+    path = file(tmp_path, "gate.md", "The code is 4711.")
+    adding = asyncio.create_task(shelf.add(CREW, 1, "gate.md", "", path, quiet))
+    await asyncio.to_thread(done.wait)
+    adding.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await adding
+    assert await shelf.documents(CREW) == await shelf.documents(LARGER) == []
 
 
 async def test_what_only_the_operator_can_mend_is_told_with_its_reason(

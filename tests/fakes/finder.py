@@ -25,6 +25,7 @@ class FakeFinder:
     passages: list[Passage] = field(default_factory=list)
     empty: bool = False  # there are no documents at all
     fault: Exception | None = None  # what a search fails with
+    degraded: str = ""  # why it goes by words alone
     searched: list[Searched] = field(default_factory=list)
     given_by: dict[int, int] = field(default_factory=dict)  # document of a group -> the person who handed it over
 
@@ -37,7 +38,7 @@ class FakeFinder:
             raise self.fault
         found = tuple(passage for passage in self.passages if passage.owner in readable)
         best = max((passage.score for passage in found), default=BEST_OF_NOTHING)
-        return Found(passages=found, best=best, query=question, timings={})
+        return Found(passages=found, best=best, query=question, timings={}, degraded=self.degraded)
 
     def givers(self, passages: Sequence[Passage]) -> set[int]:
         return {self.given_by[each.document_id] for each in passages if each.document_id in self.given_by}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bot.errors import ChatError
@@ -30,6 +30,7 @@ class FakeLibrary:
         self.held: dict[int, Held] = {}  # by document id
         self.quotes: dict[str, tuple[str, Quote]] = {}  # by passage id: its document's owner, and the passage
         self.paths: list[Path] = []  # every file that was handed over
+        self.moves: list[tuple[str, str]] = []  # every one that was asked for: from whom, to whom
         self.steps = 4  # how often an addition tells of its progress
         self.error: Exception | None = None  # what an addition ends with
         self.down: ChatError | None = None  # what everything but an addition says
@@ -78,6 +79,13 @@ class FakeLibrary:
             for number, each in self.held.items()
             if each.owner != owners.person(person_id) and each.added_by != person_id
         }
+
+    async def move(self, owner: str, to: str) -> None:
+        self.moves.append((owner, to))
+        self._answer()
+        for number, each in self.held.items():
+            if each.owner == owner:
+                self.held[number] = replace(each, owner=to)
 
     async def quote(self, passage_id: str, readable: Sequence[str]) -> Quote | None:
         self._answer()

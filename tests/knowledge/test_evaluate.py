@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from knowledge import relevance
+from knowledge.errors import EmbeddingsFailed
 from knowledge.evaluate import Asked, calibrate, made_questions, read_questions
 from tests.knowledge.searching import Shelf, TopicEmbedder
 
@@ -145,3 +146,14 @@ def test_lines_that_cannot_be_used_are_told_by_number_and_the_rest_is_read(tmp_p
     ]  # fmt: skip
     assert [each.line for each in malformed] == [2, 4, 5, 6, 8, 10, 11]
     assert "neither document" in malformed[2].reason
+
+
+def test_no_floor_is_set_while_the_embedding_model_fails(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(texts: object) -> None:
+        raise EmbeddingsFailed("the server is down")
+
+    monkeypatch.setattr(shelf.embedder, "embed_queries", failing)
+    for asked in (questions(), None):
+        with pytest.raises(EmbeddingsFailed, match="the server is down"):
+            calibrate(shelf.searcher, SHARED, asked)
+    assert shelf.catalogue.get_meta(relevance.META) == ""

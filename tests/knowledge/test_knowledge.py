@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from knowledge.embedding import bundled
+from knowledge.embedding import remote
 from knowledge.errors import DocumentRefused
 from knowledge.ingest import Cancelled
 from knowledge.knowledge import Knowledge
+from knowledge.splitting import hash_of, header_of
 from settings import Data, Settings
 from settings import Knowledge as KnowledgeSettings
 from store.catalogue.owners import SHARED, group, person
 from store.errors import NotFound
+from tests.knowledge.embedding.embedding_server import Server
 
-ADA, BO, CREW = person(1), person(2), group("telegram", "-100")
+ADA, BO, CREW, LARGER = person(1), person(2), group("telegram", "-100"), group("telegram", "-200")
 GATE = "# Harbour\n\nThe code of the harbour gate is 4711.\n"
 SECRET = "# Diary\n\nBo hid the marzipan behind the lighthouse.\n"
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    bundled.ensure(folder, lambda text: None)
-    return folder / "models"
-
-
 @pytest.fixture
-def settings(tmp_path: Path, models: Path) -> Settings:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "models").symlink_to(models)
+def settings(tmp_path: Path, data: Path) -> Settings:
     (tmp_path / "documents").mkdir()
     return Settings(data=Data(folder=data), knowledge=KnowledgeSettings(folder=tmp_path / "documents"))
 
@@ -93,6 +87,39 @@ def test_forgetting_somebody_takes_what_they_gave_to_groups_and_leaves_the_rest(
     assert titles(knowledge, "Where is the marzipan?", BO, CREW) == []
     originals = [file.read_bytes() for file in (knowledge.folder / "originals").rglob("*.md")]
     assert originals == [GATE.encode()]
+
+
+def test_what_a_group_has_goes_along_to_its_new_number(knowledge: Knowledge, settings: Settings, written) -> None:
+    diary, _ = knowledge.add(CREW, "diary.md", written(SECRET), added_by=2)
+    knowledge.add(ADA, "harbour.md", written(GATE), added_by=1)
+    knowledge.settle()
+    (passage,) = knowledge.search("Where is the marzipan?", [CREW]).passages
+    for settled in (False, True):
+        assert knowledge.move(CREW, LARGER) == (0 if settled else 1)
+        assert titles(knowledge, "Where is the marzipan?", LARGER) == ["Diary"]
+        assert knowledge.search("Where is the marzipan?", [CREW], floor=0.0).passages == ()
+        knowledge.settle()
+        assert knowledge.status()[1]
+    assert knowledge.passage(passage.id, [LARGER]) is not None, "what was quoted is still there"
+    assert knowledge.passage(passage.id, [CREW, ADA]) is None
+    with pytest.raises(NotFound):
+        knowledge.remove(diary.id, CREW)
+    assert knowledge.forget(person(2), 2) == 1
+    assert titles(knowledge, "What is the code of the gate?", ADA) == ["Harbour"]
+
+
+def test_a_document_that_is_being_added_goes_along_too(knowledge: Knowledge, written) -> None:
+    def grow(share: float, stage: str) -> None:
+        if stage == "indexing":
+            knowledge.move(CREW, LARGER)
+
+    document, known = knowledge.add(CREW, "diary.md", written(SECRET), added_by=2, on_progress=grow)
+    assert (document.owner, known) == (LARGER, False)
+    late, known = knowledge.add(CREW, "again.md", written(SECRET, "again.md"), added_by=2)
+    assert (late.id, known) == (document.id, True), "whoever has not heard of it yet adds it to the same"
+    assert knowledge.documents([CREW]) == []
+    assert [each.name for each in knowledge.documents([LARGER])] == ["diary.md"]
+    assert len(list((knowledge.folder / "originals").rglob("*.md"))) == 1
 
 
 def test_who_gave_what_to_a_group_is_known(knowledge: Knowledge, written) -> None:
@@ -168,3 +195,56 @@ def test_a_damaged_index_is_noticed_and_made_anew(settings: Settings, written, e
         assert titles(knowledge, "What is the code of the gate?", ADA) == ["Harbour"]
         assert titles(knowledge, "When does the ferry leave?", SHARED) == ["Ferries"]
         assert titles(knowledge, "What is the code of the gate?", SHARED) == []
+
+
+@pytest.mark.parametrize("since", [32, 256])
+def test_what_is_embedded_anew_is_what_was_embedded_first(settings: Settings, written, since: int) -> None:
+    """Whatever knowledge.chunk_tokens is by then."""
+    title = "The complete guide to the harbours, ferries and lighthouses of the northern islands"
+    text = f"# {title}\n\n## Ferries in winter, spring, summer and autumn\n\n" + "The ferry leaves at seven. " * 30
+    small = settings.model_copy(update={"knowledge": settings.knowledge.model_copy(update={"chunk_tokens": 32})})
+    with Knowledge(small) as knowledge:
+        document, _ = knowledge.add(ADA, "guide.md", written(text), added_by=1)
+        chunks = knowledge.catalogue.chunks_of(document.id)
+        before = knowledge.catalogue.vectors([chunk.hash for chunk in chunks], knowledge.embedder.id)
+        embedded = [header_of(chunk.title, chunk.heading, 32) + chunk.text for chunk in chunks]
+        assert [chunk.hash for chunk in chunks] == [hash_of(each) for each in embedded]
+        assert max(knowledge.embedder.count_tokens(embedded)) <= 32
+    with sqlite3.connect(small.data.folder / "knowledge" / "catalogue.db") as catalogue:
+        catalogue.execute("DELETE FROM vector")
+    catalogue.close()
+    rebuilding = Knowledge(
+        settings.model_copy(update={"knowledge": settings.knowledge.model_copy(update={"chunk_tokens": since})})
+    )
+    try:
+        rebuilding.rebuild()
+        after = rebuilding.catalogue.vectors(list(before), rebuilding.embedder.id)
+    finally:
+        rebuilding.close()
+    assert after.keys() == before.keys()
+    for each, vector in before.items():
+        np.testing.assert_allclose(after[each], vector, atol=1e-6)
+
+
+def test_words_still_find_documents_while_the_server_of_embeddings_is_down(
+    settings: Settings, written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "FOR_A_QUESTION", remote.Patience(1, 5))
+    server = Server()
+    url = {"embeddings": "some/model", "embeddings_url": server.url}
+    settings = settings.model_copy(update={"knowledge": settings.knowledge.model_copy(update=url)})
+    try:
+        with Knowledge(settings) as knowledge:
+            knowledge.add(SHARED, "harbour.md", written(GATE))
+            knowledge.settle()
+            assert knowledge.search("What is the code of the harbour gate?", [SHARED]).degraded == ""
+            server.close()
+            found = knowledge.search("What is the code of the harbour gate?", [SHARED])
+            assert [passage.title for passage in found.passages] == ["Harbour"]
+            assert "cannot be reached" in found.degraded
+    finally:
+        server.close()
+    with Knowledge(settings) as begun_since:
+        found = begun_since.search("What is the code of the harbour gate?", [SHARED])
+        assert [passage.title for passage in found.passages] == ["Harbour"]
+        assert begun_since.search("Who won the football championship?", [SHARED]).passages == ()

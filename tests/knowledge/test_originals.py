@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,42 @@ def test_only_what_the_catalogue_has_comes_back(originals: Originals) -> None:
     assert list(originals.half_done(3600)) == []
     originals.unmark(gone.original)
     assert set(originals.kept()) == {settled, gone}
+
+
+def test_what_is_given_to_another_owner_is_theirs_in_whatever_state_it_is(originals: Originals) -> None:
+    new, settled, gone, anothers = (keep(originals, content) for content in (b"1", b"2", b"3", b"4"))
+    for kept in (settled, gone, anothers):
+        originals.settle(kept.original)
+    originals.mark_gone(gone.original)
+    before = len(files(originals))
+    for kept in (new, settled, gone):
+        originals.give(kept.original, "group:组")
+        originals.give(kept.original, "group:组")
+    originals.give("ab/never-was.txt", "group:组")
+    assert set(originals.kept()) == {replace(settled, owner="group:组"), anothers}
+    assert {(kept.original, kept.owner, state) for kept, state in originals.half_done(-1)} == {
+        (new.original, "group:组", "new"),
+        (gone.original, "group:组", "gone"),
+    }
+    assert len(files(originals)) == before
+    assert all(each.stat().st_mode & 0o077 == 0 for each in files(originals))
+
+
+def test_an_original_that_could_not_be_given_away_is_whose_it_was(
+    originals: Originals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = keep(originals)
+    originals.settle(kept.original)
+    before = set(files(originals))
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(StoreFull):
+        patch.setattr(os, "fsync", full)
+        originals.give(kept.original, "person:2")
+    assert list(originals.kept()) == [kept]
+    assert set(files(originals)) == before
 
 
 def test_one_that_is_dropped_leaves_nothing_and_may_be_dropped_twice(originals: Originals) -> None:

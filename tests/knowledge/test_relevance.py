@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,12 +8,6 @@ from knowledge.relevance import BUNDLED, Calibration, covered, in_force, weights
 from store.catalogue.catalogue import Catalogue, NewChunk, NewDocument
 
 E5 = "multilingual-e5-small/q4-int8/1"
-
-
-@pytest.fixture
-def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
-    with Catalogue(tmp_path) as opened:
-        yield opened
 
 
 def test_a_rare_word_that_is_missing_counts_more_than_a_common_one() -> None:
@@ -55,6 +46,12 @@ def test_a_name_shared_between_scripts_helps() -> None:
         return relevance.relevance("AB-1234 是什麼？請告訴我它的用途", "AB-1234 is a printer.", share, 0.75)
 
     assert judged(1.0) > relevance.FLOOR > judged(0.0)
+
+
+def test_without_a_cosine_two_thirds_of_the_words_must_be_there() -> None:
+    assert relevance.by_words(1.0) > relevance.by_words(0.7) > relevance.FLOOR > relevance.by_words(0.6)
+    assert relevance.by_words(1.0) < relevance.relevance("When is it open?", "It is open.", 1.0, BUNDLED.related)
+    assert relevance.by_words(0.0) < 0.01
 
 
 def test_cosines_of_another_model_are_judged_on_their_own_scale() -> None:
@@ -97,3 +94,12 @@ def test_an_unknown_model_is_estimated_from_what_unrelated_texts_score_in_the_in
 
 def test_an_empty_index_gives_an_estimate_too(catalogue: Catalogue) -> None:
     assert 0 < relevance.estimated(catalogue, "other", "other").unrelated < 1
+
+
+def test_with_one_document_a_word_that_it_lacks_counts_little_more_than_one_that_it_holds() -> None:
+    few = relevance.weights({"quiet": 1, "hour": 1, "start": 0}, chunks=1)
+    assert relevance.covered({"quiet", "hour"}, few) > 0.59
+    many = relevance.weights({"quiet": 1, "hour": 1, "start": 0}, chunks=10_000)
+    assert relevance.covered({"quiet", "hour"}, many) == pytest.approx(
+        relevance.covered({"quiet", "hour"}, few), abs=0.05
+    )

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
-from knowledge.passages import by_id
+from knowledge import relevance
+from knowledge.errors import EmbeddingsFailed
+from knowledge.passages import Passage, by_id
 from knowledge.search import Searcher
 from store.catalogue import owners
 from tests.knowledge.searching import Shelf, TopicEmbedder
@@ -270,3 +275,90 @@ def test_an_id_of_what_is_gone_or_changed_or_was_never_reads_nothing(shelf: Shel
         "1:0-0@ABCDEFGH",
     ):
         assert by_id(shelf.catalogue, invented, SHARED) is None
+
+
+class Moody(TopicEmbedder):
+    """It fails while `down`, as a server does."""
+
+    down = ""
+
+    def embed_queries(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        if self.down:
+            raise EmbeddingsFailed(self.down)
+        return super().embed_queries(texts)
+
+
+@pytest.fixture
+def moody(tmp_path: Path) -> Iterator[Shelf]:
+    opened = Shelf(tmp_path / "moody", Moody())
+    opened.put("hours.md", "The museum is open from ten to six. It is closed on Monday.")
+    opened.put("refunds.md", "Money is given back within thirty days when you return a ticket.")
+    opened.put("狗.md", "公園裡的狗必須繫上牽繩。")
+    opened.put("diary.md", "Ada hid the marzipan in the museum.", owner=ADA)
+    opened.fill(20)
+    opened.vectors.apply(wait=True)
+    opened.embedder.down = "the server of embeddings cannot be reached"  # type: ignore[attr-defined]
+    yield opened
+    opened.close()
+
+
+def test_without_the_embedding_model_words_alone_find_what_holds_most_of_them(moody: Shelf) -> None:
+    found = moody.searcher.search("When is the museum closed on Monday?", SHARED)
+    assert [passage.name for passage in found.passages] == ["hours.md"]
+    assert "cannot be reached" in found.degraded
+    moody.embedder.down = ""  # type: ignore[attr-defined]
+    assert found.best < moody.searcher.search("When is the museum closed on Monday?", SHARED).best
+    moody.embedder.down = "still"  # type: ignore[attr-defined]
+    assert [p.name for p in moody.searcher.search("公園裡的狗要繫牽繩嗎？", SHARED, floor=0.0).passages] == ["狗.md"]
+
+
+def test_without_the_embedding_model_a_passage_with_some_of_the_words_is_not_trusted(moody: Shelf) -> None:
+    for question in ("When did the museum buy its whale skeleton?", "Does the weather close the Uruguay football cup?"):
+        found = moody.searcher.search(question, SHARED)
+        assert found.passages == ()
+        assert found.best < relevance.FLOOR
+        assert names(moody, question, floor=0.0), "there were candidates"
+
+
+def test_without_the_embedding_model_nobody_reads_what_is_anothers(moody: Shelf) -> None:
+    assert "diary.md" not in names(moody, "Where did Ada hide the marzipan?", floor=0.0)
+    assert names(moody, "Where is the marzipan of Ada hid?", [ADA]) == ["diary.md"]
+    assert names(moody, "marzipan", []) == []
+
+
+def test_an_outage_is_logged_once_and_over_when_the_model_answers(
+    moody: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "familiar"):
+        for _ in range(3):
+            moody.searcher.search("museum", SHARED)
+        assert caplog.text.count("words alone") == 1
+        moody.embedder.down = ""  # type: ignore[attr-defined]
+        found = moody.searcher.search("When is it closed on Monday?", SHARED)
+        assert found.degraded == ""
+        assert found.passages[0].dense > 0.5
+        moody.embedder.down = "again"  # type: ignore[attr-defined]
+        assert moody.searcher.search("museum", SHARED).degraded == "again"
+        assert caplog.text.count("words alone") == 2
+
+
+def test_without_the_embedding_model_a_reranker_still_has_the_last_word(moody: Shelf) -> None:
+    reranked = Searcher(moody.catalogue, moody.vectors, moody.embedder, moody.knowledge, Contrary())  # type: ignore[arg-type]
+    found = reranked.search("museum Monday", SHARED, floor=0.0)
+    assert found.best == found.passages[0].score == 1 / (1 + len(f"hours.md\n{found.passages[0].text}"))
+
+
+def test_what_others_have_moves_neither_scores_nor_order(shelf: Shelf) -> None:
+    questions = ["When is the museum closed?", "printer toner", "狗要繫牽繩嗎？", "weather of the mountains", "tulip"]
+
+    def found() -> list[tuple[float, list[Passage]]]:
+        searched = [shelf.searcher.search(question, [*SHARED, BEN], floor=0.0, limit=10) for question in questions]
+        return [(each.best, list(each.passages)) for each in searched]
+
+    shelf.put("bens.md", "The printer of Ben prints no mountains.", owner=BEN)
+    before = found()
+    for number in range(30):
+        shelf.put(f"{number}.md", f"The museum is closed, tulip printer toner, 狗要繫牽繩 {number}", owner=ADA)
+    assert found() == before
+    shelf.catalogue.remove_of(ADA)
+    assert found() == before

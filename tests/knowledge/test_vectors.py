@@ -33,12 +33,6 @@ from tests.knowledge.vector_index import (
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
-    with Catalogue(tmp_path) as catalogue:
-        yield catalogue
-
-
-@pytest.fixture
 def index(catalogue: Catalogue, tmp_path: Path) -> Iterator[VectorIndex]:
     with VectorIndex(catalogue, Knowledge(), tmp_path, MODEL, DIMENSIONS) as index:
         yield index
@@ -150,6 +144,28 @@ def test_a_changed_document_keeps_the_vectors_of_its_unchanged_chunks(
     index.apply(wait=True)
     assert len(before & set(ids_in_chroma(tmp_path))) == 2
     assert texts_found(catalogue, index, "B", [SHARED], 1) == ["B"]
+    assert index.check() == []
+
+
+@pytest.mark.parametrize("to", ["another shard", "the same shard", SHARED])
+@pytest.mark.parametrize("applied", [False, True])
+def test_what_moves_to_another_owner_is_found_by_them_alone(
+    catalogue: Catalogue, index: VectorIndex, tmp_path: Path, to: str, applied: bool
+) -> None:
+    if to != SHARED:
+        same = to == "the same shard"
+        to = next(f"person:{n}" for n in range(3, 10_000) if (shard_of(f"person:{n}") == shard_of(ADA)) is same)
+    add(catalogue, ADA, "diary", named("ada", 20))
+    add(catalogue, to, "letters", named("letter", 20))
+    if applied:
+        index.apply(wait=True)
+    catalogue.move(ADA, to)
+    for _ in range(2):
+        assert texts_found(catalogue, index, "ada 3", [to], 1) == ["ada 3"]
+        assert texts_found(catalogue, index, "ada 3", [ADA, BEN], 40) == []
+        assert len(texts_found(catalogue, index, "ada 3", [to, ADA], 40)) == 40
+        index.apply(wait=True)
+    assert ids_in_chroma(tmp_path) == all_chunk_ids(catalogue)
     assert index.check() == []
 
 

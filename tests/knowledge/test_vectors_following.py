@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,6 @@ from tests.knowledge.vector_index import (
     texts_found,
     vector_of,
 )
-
-
-@pytest.fixture
-def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
-    with Catalogue(tmp_path) as catalogue:
-        yield catalogue
 
 
 @pytest.fixture(autouse=True)
@@ -209,6 +203,12 @@ class Documents(RuleBasedStateMachine):
     def remove_of(self, owner: str) -> None:
         self.catalogue.remove_of(owner)
         self.documents = {key: texts for key, texts in self.documents.items() if key[0] != owner}
+
+    @rule(owner=owners, to=owners)
+    def move(self, owner: str, to: str) -> None:
+        self.catalogue.move(owner, to)
+        for at, source in [key for key in self.documents if key[0] == owner and (to, key[1]) not in self.documents]:
+            self.documents[to, source] = self.documents.pop((at, source))
 
     @rule(which=st.integers(0, 1))
     def apply(self, which: int) -> None:

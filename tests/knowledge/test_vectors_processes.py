@@ -21,12 +21,6 @@ from tests.knowledge.vector_process import IndexProcess
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
-    with Catalogue(tmp_path) as catalogue:
-        yield catalogue
-
-
-@pytest.fixture
 def other(tmp_path: Path) -> Iterator[IndexProcess]:
     with IndexProcess(tmp_path) as other:
         yield other

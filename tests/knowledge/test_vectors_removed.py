@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +21,6 @@ from tests.knowledge.vector_index import (
     texts_found,
     vector_of,
 )
-
-
-@pytest.fixture
-def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
-    with Catalogue(tmp_path) as catalogue:
-        yield catalogue
 
 
 def lies_in_a_file(text: str, folder: Path) -> bool:

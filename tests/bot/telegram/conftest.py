@@ -134,6 +134,24 @@ async def bot_api() -> AsyncIterator[TelegramServer]:
 
 
 @pytest.fixture
+def ada(bot_api: TelegramServer) -> User:
+    """She has made the group. Files of tests in private chats have their own `ada`, her chat."""
+    return bot_api.user(101, "Ada", language_code="en")
+
+
+@pytest.fixture
+def bo(bot_api: TelegramServer) -> User:
+    return bot_api.user(102, "Bo", language_code="en")
+
+
+@pytest.fixture
+def group(bot_api: TelegramServer, ada: User, bo: User) -> Chat:
+    """The bot is told of everything that is written there."""
+    bot_api.privacy_mode = False
+    return bot_api.group(-1001, "Team", [ada, bo], admins=[ada])
+
+
+@pytest.fixture
 async def talk(
     bot_api: TelegramServer,
     vllm: FakeVllm,

@@ -12,7 +12,7 @@ from store.catalogue import owners
 from tests.bot.telegram.conftest import Talk
 from tests.fakes.library import FakeLibrary
 from tests.fakes.vllm import eventually
-from tests.telegram_server import Chat, Shown, TelegramServer, User
+from tests.telegram_server import Chat, Shown, User
 
 EN = texts_for("en")
 LINES = b"One line.\nAnother line.\n"
@@ -25,17 +25,6 @@ ADDED = EN.t("files.added_to_group", name="rules.txt", count=2)
 @pytest.fixture
 def library() -> FakeLibrary:
     return FakeLibrary()
-
-
-@pytest.fixture
-def ada(bot_api: TelegramServer) -> User:
-    """She has made the group."""
-    return bot_api.user(101, "Ada", language_code="en")
-
-
-@pytest.fixture
-def bo(bot_api: TelegramServer) -> User:
-    return bot_api.user(102, "Bo", language_code="en")
 
 
 @pytest.fixture

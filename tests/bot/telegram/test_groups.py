@@ -8,34 +8,19 @@ from typing import Any
 import pytest
 from sqlmodel import select
 
+from bot.errors import ChatError
 from settings import Access as AccessSettings
 from store import people, places, posts
+from store.catalogue import owners
 from store.tables import Access, Inbox, Person
 from tests.bot.telegram.conftest import Talk
-from tests.fakes.vllm import Reply
-from tests.telegram_server import Chat, Shown, TelegramServer, User
+from tests.fakes.library import FakeLibrary
+from tests.fakes.vllm import Reply, eventually
+from tests.telegram_server import Chat, Shown, User
 
 ON = "In this group I am switched on."
 SILENT = "I am silent in this group from now on."
 ANONYMOUS = {"id": 1087968824, "is_bot": True, "first_name": "Group", "username": "GroupAnonymousBot"}
-
-
-@pytest.fixture
-def ada(bot_api: TelegramServer) -> User:
-    """She has made the group."""
-    return bot_api.user(101, "Ada", language_code="en")
-
-
-@pytest.fixture
-def bo(bot_api: TelegramServer) -> User:
-    return bot_api.user(102, "Bo", language_code="en")
-
-
-@pytest.fixture
-def group(bot_api: TelegramServer, ada: User, bo: User) -> Chat:
-    """The bot is told of everything that is written there."""
-    bot_api.privacy_mode = False
-    return bot_api.group(-1001, "Team", [ada, bo], admins=[ada])
 
 
 @pytest.fixture
@@ -252,6 +237,49 @@ async def test_what_is_set_goes_along_when_a_group_gets_another_number(
     joining(talk, larger, ada)
     await all_is_handled(talk, larger, ada)
     assert len(larger.replies) == 3
+
+
+def grows(talk: Talk, group: Chat, ada: User, new_id: int) -> None:
+    """What Telegram tells when a group gets another number."""
+    talk.server.push({"message": raw(group, 9001, ada.json(), migrate_to_chat_id=new_id)})
+
+
+@pytest.mark.parametrize("library", [FakeLibrary()])
+async def test_the_documents_of_a_group_go_along_to_its_new_number(
+    talk: Talk, library: FakeLibrary, group: Chat, ada: User, bo: User
+) -> None:
+    library.keep(owners.group("telegram", "-1001"), "rules.txt", "", b"Knock.")
+    library.keep(owners.group("telegram", "-10011"), "others.txt", "", b"Ring.")
+    larger = talk.server.group(-1002, "Team", [ada, bo], admins=[ada])
+    for _ in range(2):
+        grows(talk, group, ada, -1002)
+    await eventually(lambda: len(library.moves) == 2)
+    larger.command("/docs@familiar_bot", sender=bo)
+    await said(larger, "rules.txt")
+    assert [each.owner for each in library.held.values()] == [
+        owners.group("telegram", "-1002"),
+        owners.group("telegram", "-10011"),
+    ]
+
+
+@pytest.mark.parametrize("library", [FakeLibrary()])
+async def test_documents_that_could_not_go_along_do_so_after_the_next_start(
+    talk: Talk, library: FakeLibrary, group: Chat, ada: User, bo: User
+) -> None:
+    library.keep(owners.group("telegram", "-1001"), "rules.txt", "", b"Knock.")
+    group.command("/group@familiar_bot off", sender=ada)
+    await said(group, SILENT)
+    library.down = ChatError("store_locked", detail="busy")
+    larger = talk.server.group(-1002, "Team", [ada, bo], admins=[ada])
+    grows(talk, group, ada, -1002)
+    await eventually(lambda: len(library.moves) == 1)
+    larger.command("/group@familiar_bot on", sender=ada)
+    await said(larger, "I answer again")
+    library.down = None
+    await talk.restart()
+    await eventually(lambda: len(library.moves) == 2)
+    assert [each.owner for each in library.held.values()] == [owners.group("telegram", "-1002")]
+    assert places.place(talk.store, "telegram", "-1002").enabled, "what was set since stays"
 
 
 # Off and on

@@ -13,25 +13,9 @@ from store import conversations, people, posts
 from store.tables import Message
 from tests.bot.telegram.conftest import Talk
 from tests.fakes.vllm import Reply
-from tests.telegram_server import Chat, TelegramServer, User
+from tests.telegram_server import Chat, User
 
 HOUR_S = 3600
-
-
-@pytest.fixture
-def ada(bot_api: TelegramServer) -> User:
-    return bot_api.user(101, "Ada", language_code="en")
-
-
-@pytest.fixture
-def bo(bot_api: TelegramServer) -> User:
-    return bot_api.user(102, "Bo", language_code="en")
-
-
-@pytest.fixture
-def group(bot_api: TelegramServer, ada: User, bo: User) -> Chat:
-    bot_api.privacy_mode = False
-    return bot_api.group(-1001, "Team", [ada, bo], admins=[ada])
 
 
 async def ask(talk: Talk, chat: Chat, text: str, **details: Any) -> str:

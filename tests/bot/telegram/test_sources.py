@@ -469,6 +469,33 @@ async def test_documents_that_could_not_be_searched_are_told_and_the_reply_comes
     assert "Sources" in (await answered(talk, ada, "And now, when?", "At nine [1].")).text
 
 
+async def test_that_documents_could_not_be_searched_is_still_said_after_a_restart(
+    talk: Talk, ada: Chat, finder: FakeFinder
+) -> None:
+    holds(talk, HOURS)
+    finder.fault = IndexBusy("another process is at it")
+    reply = await answered(talk, ada, "When do you open?", "I do not know.")
+    finder.fault = None
+    talk.vllm.script(Reply("At nine [1]."))
+    ada.press(reply, "🔁")
+    await ada.wait_for(lambda: reply.text == f"At nine [1].\n\n{UNDER_HOURS}" and "2/2" in labels(reply))
+    await talk.restart()
+    ada.press(reply, "◀")
+    await ada.wait_for(lambda: reply.text == f"I do not know.\n\n{EN.t('sources.failed')}")
+    assert quoted(reply, "italic") == [EN.t("sources.failed")]
+
+
+@pytest.mark.parametrize("knowledge", [{"prompt_share": 0.001}])
+async def test_passages_that_a_prompt_had_no_room_for_are_never_said_not_to_exist(talk: Talk, ada: Chat) -> None:
+    holds(talk, HOURS)
+    reply = await answered(talk, ada, "When do you open?", "I do not know.")
+    assert reply.text == "I do not know."
+    assert HOURS.text not in talk.prompt()[-1]
+    ada.command(f"/open {talk.branch(ada)[-1].conversation_id}")
+    await ada.wait_for(lambda: len(ada.replies) == 3)
+    assert ada.replies[-1].text == "I do not know."
+
+
 # How it is written
 
 

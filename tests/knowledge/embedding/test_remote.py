@@ -1,12 +1,8 @@
-"""Embeddings from an OpenAI-compatible server: a real one on this machine, which fails in every way it is told to."""
+"""Embeddings from an OpenAI-compatible server: a real one on this machine."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import json
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,59 +15,7 @@ from knowledge.embedding import open_embedder
 from knowledge.embedding.remote import LONGEST, RemoteEmbedder
 from knowledge.errors import EmbeddingsFailed
 from settings import Knowledge, Settings
-
-KEY = "sk-very-secret-41"
-
-
-def vector_of(text: str) -> list[float]:
-    """Another one for every text, and not of unit length."""
-    return [float(byte) - 127.5 for byte in hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8]]
-
-
-class Server:
-    """Answers on a loop of its own, since the embedder blocks the test's."""
-
-    def __init__(self) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.faults: list[Callable[[], web.Response]] = []  # instead of the next answers
-        self.change: Callable[[dict[str, Any]], Any] = lambda answer: answer
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever)
-        self.thread.start()
-        self.port: int = asyncio.run_coroutine_threadsafe(self._start(), self.loop).result()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    def close(self) -> None:
-        if self.loop.is_closed():
-            return
-        asyncio.run_coroutine_threadsafe(self.runner.cleanup(), self.loop).result()
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
-        self.loop.close()
-
-    async def _start(self) -> int:
-        app = web.Application(client_max_size=2**26)
-        app.router.add_post("/v1/embeddings", self._answer)
-        self.runner = web.AppRunner(app)
-        await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", 0)
-        await site.start()
-        port: int = self.runner.addresses[0][1]
-        return port
-
-    async def _answer(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        self.requests.append(body)
-        self.headers.append(dict(request.headers))
-        if self.faults:
-            return self.faults.pop(0)()
-        data = [{"index": number, "embedding": vector_of(text)} for number, text in enumerate(body["input"])]
-        changed = self.change({"object": "list", "data": data, "model": body["model"]})
-        return web.Response(text=json.dumps(changed), content_type="application/json")
+from tests.knowledge.embedding.embedding_server import KEY, Server, status, vector_of
 
 
 @pytest.fixture
@@ -89,6 +33,7 @@ def pauses() -> list[float]:
 @pytest.fixture
 def embedder(server: Server, pauses: list[float]) -> Iterator[RemoteEmbedder]:
     embedder = remote(server.url, pauses)
+    assert embedder.dimensions == 8
     server.requests.clear()
     yield embedder
     embedder.close()
@@ -97,10 +42,6 @@ def embedder(server: Server, pauses: list[float]) -> Iterator[RemoteEmbedder]:
 def remote(url: str, pauses: list[float], model: str = "some/model") -> RemoteEmbedder:
     knowledge = Knowledge(embeddings=model, embeddings_url=url, embeddings_api_key=SecretStr(KEY))
     return RemoteEmbedder(knowledge, pause=pauses.append)
-
-
-def status(code: int, **headers: str) -> Callable[[], web.Response]:
-    return lambda: web.Response(status=code, text=f"no, {KEY}", headers=headers)
 
 
 def unit(text: str) -> Any:
@@ -135,6 +76,7 @@ def test_a_name_and_password_in_the_address_are_sent_and_never_shown(
 ) -> None:
     caplog.set_level(logging.INFO)
     embedder = remote(server.url.replace("//", "//me:hush-hush@"), pauses)
+    embedder.embed_queries(["a question"])
     assert server.headers[-1]["Authorization"].startswith("Basic ")
     server.faults = [status(400)]
     with pytest.raises(EmbeddingsFailed) as raised:
@@ -240,11 +182,23 @@ def test_a_page_instead_of_json_is_refused(server: Server, embedder: RemoteEmbed
         embedder.embed_passages(["text"])
 
 
-def test_a_server_that_is_not_there_is_named(server: Server, pauses: list[float]) -> None:
+def test_a_server_that_is_not_there_is_named_by_whatever_needs_it(server: Server, pauses: list[float]) -> None:
     url, port = server.url, server.port
     server.close()
-    with pytest.raises(EmbeddingsFailed, match=f"127.0.0.1:{port}.*cannot be reached"):
-        remote(url, pauses)
+    embedder = remote(url, pauses)
+    for needs in (lambda: embedder.dimensions, lambda: embedder.embed_queries(["a question"])):
+        with pytest.raises(EmbeddingsFailed, match=f"127.0.0.1:{port}.*cannot be reached"):
+            needs()
+    embedder.close()
+
+
+def test_a_server_that_comes_up_later_serves(server: Server, pauses: list[float]) -> None:
+    embedder = remote(server.url, pauses)
+    server.faults = [status(503)] * 3
+    with pytest.raises(EmbeddingsFailed):
+        embedder.embed_queries(["text"])
+    np.testing.assert_allclose(embedder.embed_queries(["text"]), [unit("text")], atol=1e-6)
+    embedder.close()
 
 
 def test_a_key_that_cannot_be_sent_is_not_repeated(server: Server) -> None:

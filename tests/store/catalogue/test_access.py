@@ -17,6 +17,8 @@ READINGS: dict[str, Callable[[Catalogue, Sequence[str]], object]] = {
     "chunks": lambda catalogue, readable: catalogue.chunks(list(range(1, 100)), readable),
     "chunk count": lambda catalogue, readable: catalogue.chunk_count(readable),
     "words": lambda catalogue, readable: catalogue.search_words(["secret", "of", "ada"], readable, 10),
+    "frequencies": lambda catalogue, readable: any(catalogue.document_frequencies(["secret"], readable)[0].values()),
+    "frequencies' whole": lambda catalogue, readable: catalogue.document_frequencies(["secret"], readable)[1],
     "pending": lambda catalogue, readable: catalogue.pending_puts(readable, MODEL)[0].tolist(),
     "by source": lambda catalogue, readable: [each for owner in readable for each in catalogue.by_source(owner, "")],
     "content": lambda catalogue, readable: [
@@ -59,6 +61,18 @@ def test_an_owner_of_any_name_has_their_own(adas: Catalogue) -> None:
         assert list(adas.chunks(list(range(1000)), [hostile])) == ids(adas, kept)
         assert adas.remove_of(hostile) == 1
         assert found(adas, "secret", [ADA, hostile]) == ["secret of ada"]
+
+
+def test_what_another_has_moves_no_count_no_score_and_no_order(catalogue: Catalogue) -> None:
+    add(catalogue, owners.SHARED, "rules", ["secret door", "open door", "the door of ada"])
+    add(catalogue, "person:2", "mine", ["secret garden", "door"])
+    terms = ["secret", "door", "of", "ada", "nowhere"]
+    for readable in ([owners.SHARED], [owners.SHARED, "person:2"], ["person:2"], ["person:3"]):
+        before = catalogue.document_frequencies(terms, readable), catalogue.search_words(terms, readable, 10)
+        add(catalogue, ADA, "secret", ["secret of ada", *(f"nowhere is a secret door {n}" for n in range(40))])
+        assert (catalogue.document_frequencies(terms, readable), catalogue.search_words(terms, readable, 10)) == before
+        catalogue.remove_of(ADA)
+        assert (catalogue.document_frequencies(terms, readable), catalogue.search_words(terms, readable, 10)) == before
 
 
 def test_owners_whose_numbers_begin_alike_are_kept_apart(catalogue: Catalogue) -> None:

@@ -65,6 +65,13 @@ class Agreement(RuleBasedStateMachine):
         for key in theirs:
             del self.documents[key]
 
+    @rule(owner=ONE_OWNER, to=ONE_OWNER)
+    def move(self, owner: str, to: str) -> None:
+        theirs = [source for at, source in self.documents if at == owner and (to, source) not in self.documents]
+        assert self.catalogue.move(owner, to) == len(theirs)
+        for source in theirs:
+            self.documents[to, source] = self.documents.pop((owner, source))
+
     @rule(limit=st.integers(1, 8))
     def apply(self, limit: int) -> None:
         items = self.catalogue.pending(limit)

@@ -111,7 +111,7 @@ def test_more_occurrences_than_are_counted_are_no_mistake(catalogue: Catalogue) 
     kept = add(catalogue, "shared", "m", [many, "again once"])
     assert [hit for hit, _ in catalogue.search_words(["again"], ["shared"], 5)] == ids(catalogue, kept)
     assert catalogue.remove([kept.id]) == 1
-    assert catalogue.document_frequencies(["again"]) == ({"again": 0}, 0)
+    assert catalogue.document_frequencies(["again"], ["shared"]) == ({"again": 0}, 0)
     assert catalogue.check() == []
 
 
@@ -131,15 +131,18 @@ def test_a_whole_page_as_a_question_is_looked_for_by_its_rarest_words(catalogue:
 def test_frequencies_follow_what_comes_and_goes(catalogue: Catalogue) -> None:
     first = add(catalogue, "shared", "a", ["cat cat", "cat dog"])
     add(catalogue, "person:1", "b", ["cat", "中文"])
-    assert catalogue.document_frequencies(["cat", "dog", "中文", "cow", "Cat", ""]) == (
+    both = ["shared", "person:1"]
+    assert catalogue.document_frequencies(["cat", "dog", "中文", "cow", "Cat", ""], both) == (
         {"cat": 3, "dog": 1, "中文": 1, "cow": 0, "Cat": 0, "": 0},
         4,
     )
     add(catalogue, "shared", "a", ["cat dog", "cow"])
-    assert catalogue.document_frequencies(["cat", "dog", "cow"]) == ({"cat": 2, "dog": 1, "cow": 1}, 4)
+    assert catalogue.document_frequencies(["cat", "dog", "cow"], both) == ({"cat": 2, "dog": 1, "cow": 1}, 4)
+    assert catalogue.document_frequencies(["cat"], ["person:1"]) == ({"cat": 1}, 2)
     catalogue.remove([first.id])
-    assert catalogue.document_frequencies(["cat", "dog"]) == ({"cat": 1, "dog": 0}, 2)
-    assert catalogue.document_frequencies([]) == ({}, 2)
+    assert catalogue.document_frequencies(["cat", "dog"], both) == ({"cat": 1, "dog": 0}, 2)
+    assert catalogue.document_frequencies([], both) == ({}, 2)
+    assert catalogue.document_frequencies(["cat"], []) == ({"cat": 0}, 0)
 
 
 def test_what_others_have_moves_no_score(catalogue: Catalogue) -> None:

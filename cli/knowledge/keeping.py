@@ -1,37 +1,29 @@
-"""`familiar knowledge`: the documents that replies rest on."""
+"""The documents themselves, and the index that is made of them: what is taken in, what there is, what goes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.running import err, knowledge_of, out, run, short, store_of
+from cli.running import err, knowledge_of, out, run, short
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from knowledge.evaluate import Evaluation
-    from knowledge.ingest import Outcome, ToAdd
+    from knowledge.ingest import ToAdd
     from knowledge.knowledge import Knowledge
-    from knowledge.passages import Passage
     from knowledge.sync import SyncProgress, SyncReport
+    from settings import Knowledge as KnowledgeSettings
     from settings import Settings
     from store.catalogue.catalogue import Document
 
-app = typer.Typer(help="The documents that replies rest on.", no_args_is_help=True)
 
-Question = Annotated[str, typer.Argument(help="What to look for.")]
-Result = TypeVar("Result")
-LONGEST_SHOWN = 600  # characters of a passage
-
-
-@app.command()
 def sync(
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and take in what changes, until Ctrl-C.")] = False,
     allow_empty: Annotated[
@@ -46,7 +38,7 @@ def sync(
             folder.mkdir(parents=True)
             err().print(f"· made the folder {short(folder)}: what you put there, everybody can be answered from")
         async with knowledge_of(settings) as knowledge:
-            report = await _in_thread(lambda: _synced(knowledge, allow_empty))
+            report = await asyncio.to_thread(_synced, knowledge, allow_empty)
             _tell(report)
             if watch:
                 await _watched(knowledge)
@@ -55,7 +47,6 @@ def sync(
     run(command)
 
 
-@app.command()
 def add(
     what: Annotated[list[str], typer.Argument(help="Files, folders, or addresses of web pages.")],
 ) -> None:
@@ -63,12 +54,11 @@ def add(
 
     async def command(settings: Settings) -> int:
         async with knowledge_of(settings) as knowledge:
-            return await _in_thread(lambda: _added(knowledge, what))
+            return await asyncio.to_thread(_added, knowledge, what)
 
     run(command)
 
 
-@app.command("list")
 def listing(
     everybody: Annotated[bool, typer.Option("--all", help="Also those of persons and groups.")] = False,
 ) -> None:
@@ -105,7 +95,6 @@ def listing(
     run(command)
 
 
-@app.command()
 def remove(
     numbers: Annotated[list[int], typer.Argument(help="As `familiar knowledge list --all` shows them.")],
 ) -> None:
@@ -128,132 +117,12 @@ def remove(
                 out().print(f"{document.name} is removed.", markup=False)
                 if document.source.startswith(FOLDER):
                     err().print("· its file is still in the folder: the next sync takes it in again", markup=False)
-            await _in_thread(knowledge.settle)
+            await asyncio.to_thread(knowledge.settle)
         return int(failed)
 
     run(command)
 
 
-@app.command()
-def search(
-    question: Question,
-    limit: Annotated[int, typer.Option(help="How many passages at most.")] = 10,
-) -> None:
-    """Show the passages for a question with their scores, also those that are not good enough to be used."""
-
-    async def command(settings: Settings) -> int:
-        from store.catalogue.owners import SHARED
-
-        async with knowledge_of(settings) as knowledge:
-            found = await _in_thread(lambda: knowledge.search(question, [SHARED], limit=limit, floor=0.0))
-            floor = knowledge.searcher.floor
-        for number, passage in enumerate(found.passages, 1):
-            _show(number, passage, used=passage.score >= floor)
-        if not found.passages:
-            out().print("There are no documents." if not found.best else "Nothing was found.")
-        seconds = ", ".join(f"{part} {1000 * took:.0f} ms" for part, took in found.timings.items())
-        err().print(f"· used from {floor:.2f} on; {seconds}", markup=False)
-        return 0
-
-    run(command)
-
-
-@app.command()
-def ask(question: Question) -> None:
-    """Ask the assistant, and show the passages that it was given, with their scores, before the reply."""
-
-    async def command(settings: Settings) -> int:
-        from bot.terminal import ask as terminal
-        from cli.running import assistant_of
-        from store.catalogue.owners import SHARED
-
-        async with knowledge_of(settings) as knowledge:
-            found = await _in_thread(lambda: knowledge.search(question, [SHARED]))
-            for number, passage in enumerate(found.passages, 1):
-                _show(number, passage, used=True)
-            if not found.passages:
-                out().print(f"No document answers this; the best passage scores {found.best:.2f}.\n")
-            async with assistant_of(settings, knowledge) as assistant:
-                return await terminal.run(assistant, settings, question)
-
-    run(command)
-
-
-@app.command("eval")
-def evaluate(
-    questions: Annotated[
-        Path | None,
-        typer.Argument(
-            help='Lines such as {"question": "…", "document": "tides.md"}; left out: made from the documents.'
-        ),
-    ] = None,
-) -> None:
-    """Measure how well questions find their documents, and set the floor below which a passage is not used."""
-
-    async def command(settings: Settings) -> int:
-        from knowledge.evaluate import calibrate, read_questions
-        from store.catalogue.owners import SHARED
-
-        asked = None
-        if questions is not None:
-            try:
-                asked, malformed = await asyncio.to_thread(read_questions, questions)
-            except OSError as error:
-                err().print(f"{questions} cannot be read: {error.strerror}.", style="red", markup=False)
-                return 1
-            for each in malformed:
-                err().print(f"line {each.line} is left out: {each.reason}", style="red", markup=False)
-        async with knowledge_of(settings) as knowledge:
-            found = await _in_thread(lambda: calibrate(knowledge.searcher, [SHARED], asked))
-        _report(found)
-        return 0
-
-    run(command)
-
-
-@app.command()
-def gaps(
-    days: Annotated[int, typer.Option(min=1, help="Of the last so many days.")] = 30,
-    limit: Annotated[int, typer.Option(min=1, help="The most often asked ones.")] = 30,
-) -> None:
-    """Questions that no document answered, or whose replies from documents were rated down, alike ones together."""
-
-    async def command(settings: Settings) -> int:
-        from datetime import timedelta
-
-        from rich.table import Table
-
-        from knowledge.gaps import grouped
-        from store.gaps import gaps as gaps_of
-        from store.gaps import people_of
-        from store.tables import now
-
-        async with store_of(settings) as store:
-            missing = await asyncio.to_thread(
-                gaps_of, store, settings.learning.consent, since=now() - timedelta(days=days)
-            )
-        screen = out()
-        if missing.found:
-            async with knowledge_of(settings) as knowledge:
-                groups = await _in_thread(lambda: grouped([gap.question for gap in missing.found], knowledge.embedder))
-            table = Table("asked", "by", "question", "why", "last")
-            for group in groups[:limit]:
-                members = [missing.found[index] for index in group.members]
-                why = ", ".join(sorted({_WHY[gap.why] for gap in members}))
-                question = " ".join(members[0].question.split())[:200]
-                last = max(gap.at for gap in members)
-                table.add_row(str(len(members)), str(people_of(members)), question, why, f"{last:%Y-%m-%d}")
-            screen.print(table)
-        else:
-            screen.print(f"No gaps in the last {days} days.")
-        if missing.withheld:
-            screen.print(f"Not shown: {missing.withheld} of people who have not agreed that they are learnt from.")
-        return 0
-
-    run(command)
-
-
-@app.command()
 def rebuild(
     everything: Annotated[
         bool, typer.Option("--everything", help="Also the catalogue: every document is read again.")
@@ -281,21 +150,17 @@ def rebuild(
     run(command)
 
 
-@app.command()
 def status() -> None:
     """How much is indexed, by which model, and whether anything is damaged or still to be done."""
 
     async def command(settings: Settings) -> int:
         async with knowledge_of(settings) as knowledge:
-            lines, sound = await _in_thread(knowledge.status)
+            lines, sound = await asyncio.to_thread(knowledge.status)
         for line in lines:
             out().print(line, markup=False)
         return 0 if sound else 1
 
     run(command)
-
-
-_WHY = {"nothing_found": "nothing found", "rated_down": "rated down"}
 
 
 def _default_folder() -> Path:
@@ -345,13 +210,9 @@ def _added(knowledge: Knowledge, what: Iterable[str]) -> int:
 
     refused = 0
     with tempfile.TemporaryDirectory(prefix="familiar-") as folder, _progress() as shown:
-        items, failed = _items(what, Path(folder))
+        items, failed = _items(what, Path(folder), knowledge.settings.knowledge)
         task = shown.add_task("reading", total=len(items))
-
-        def outcomes() -> Iterator[Outcome]:
-            yield from knowledge.ingest.add_many(items)
-
-        for outcome in outcomes():
+        for outcome in knowledge.ingest.add_many(items):
             shown.advance(task)
             if isinstance(outcome, Added):
                 shown.console.print(f"{outcome.document.name}: {outcome.document.chunks} chunks", markup=False)
@@ -364,12 +225,11 @@ def _added(knowledge: Knowledge, what: Iterable[str]) -> int:
     return int(bool(refused or failed))
 
 
-def _items(what: Iterable[str], folder: Path) -> tuple[list[ToAdd], bool]:
+def _items(what: Iterable[str], folder: Path, settings: KnowledgeSettings) -> tuple[list[ToAdd], bool]:
     """What to take in, web pages fetched into `folder`; whether any of it could not be had."""
     from knowledge.errors import PageRefused
     from knowledge.ingest import ToAdd
     from knowledge.reading.web import fetch
-    from settings import load
     from store.catalogue.owners import SHARED
 
     items: list[ToAdd] = []
@@ -377,7 +237,7 @@ def _items(what: Iterable[str], folder: Path) -> tuple[list[ToAdd], bool]:
     for each in what:
         if each.startswith(("http://", "https://")):
             try:
-                page = fetch(each, load().knowledge)
+                page = fetch(each, settings)
             except PageRefused as error:
                 err().print(str(error), style="red", markup=False)
                 failed = True
@@ -386,13 +246,23 @@ def _items(what: Iterable[str], folder: Path) -> tuple[list[ToAdd], bool]:
             path.write_bytes(page.content)
             items.append(ToAdd(SHARED, f"url:{page.url}", page.name, path, page.mime))
             continue
-        path = Path(each).expanduser()
-        if not path.exists():
+        files = _files_at(each)
+        if files is None:
             err().print(f"{each}: there is no such file or folder.", style="red", markup=False)
             failed = True
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        items += [ToAdd(SHARED, "file:", file.name, file) for file in files if file.exists()]
+        items += [ToAdd(SHARED, "file:", file.name, file) for file in files or ()]
     return items, failed
+
+
+def _files_at(place: str) -> list[Path] | None:
+    """A file itself, or the files in a folder and below it; None where there is nothing."""
+    try:
+        path = Path(place).expanduser()
+        if path.is_dir():
+            return sorted(file for file in path.rglob("*") if file.is_file())
+        return [path] if path.exists() else None
+    except (OSError, RuntimeError):  # a name that is too long, or the home of somebody who is not known here
+        return None
 
 
 def _tell(report: SyncReport) -> None:
@@ -409,30 +279,6 @@ def _tell(report: SyncReport) -> None:
     )
     for name, reason in report.refused:
         err().print(f"not taken in: {name}: {reason}", style="red", markup=False)
-
-
-def _report(found: Evaluation) -> None:
-    screen = out()
-    if found.estimate:
-        screen.print("The questions were made from the documents themselves, so this is an estimate.")
-    recall = ", ".join(f"{share:.2f} at {at}" for at, share in found.recall.items())
-    screen.print(f"{found.questions} questions with an answer: recall {recall}; MRR@10 {found.mrr:.2f}")
-    screen.print(f"{found.without_answer} questions without one; relevance tells the two apart: AUC {found.auc:.2f}")
-    unmoved = "" if found.moved else " as before: there are too few questions to set it"
-    screen.print(f"The floor is {found.floor:.2f}{unmoved}.")
-    screen.print(
-        f"Above it: {found.answered:.0%} of the first find what answers, {found.misled:.0%} of the others anything."
-    )
-
-
-def _show(number: int, passage: Passage, *, used: bool) -> None:
-    from bot.passages import label
-
-    text = passage.text if len(passage.text) <= LONGEST_SHOWN else f"{passage.text[:LONGEST_SHOWN]}…"
-    scores = f"{passage.score:.2f} (meaning {passage.dense:.2f}, words {passage.lexical:.1f})"
-    screen = out()
-    screen.print(f"[{number}] {label(passage)} — {scores}", style="bold" if used else "dim", markup=False)
-    screen.print(f"{text}\n", style="" if used else "dim", markup=False)
 
 
 def _named(document: Document) -> str:
@@ -453,7 +299,3 @@ def _progress() -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err(), transient=True, disable=not sys.stderr.isatty()) as shown:
         yield shown
-
-
-async def _in_thread(function: Callable[[], Result]) -> Result:
-    return await asyncio.to_thread(function)
