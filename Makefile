@@ -16,7 +16,7 @@ UV := $(BIN)/uv
 LIST := requirements/$(PROFILE).txt
 READY := $(VENV)/.ready-$(PROFILE)
 
-.PHONY: help setup chat telegram ingest serve stop test test-fast lint format lock bench clean
+.PHONY: help setup chat telegram ingest serve stop finetune promote rollback test test-fast lint format lock bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -38,6 +38,16 @@ serve: $(READY) ## start the engine and keep it in the foreground's view
 
 stop: ## stop the engine
 	@test ! -x $(BIN)/familiar || $(BIN)/familiar stop
+
+finetune: $(READY) ## learn from the log, and put what was learnt in force if it is better
+	@$(BIN)/familiar finetune run
+
+promote: $(READY) ## put a version in force for everybody: make promote VERSION=7
+	@test -n '$(VERSION)' || { echo 'Which one? make promote VERSION=7; `familiar adapters list` shows what there is.'; exit 1; }
+	@$(BIN)/familiar finetune promote '$(VERSION)'
+
+rollback: $(READY) ## one step back, at once: the version before answers again
+	@$(BIN)/familiar finetune rollback
 
 test: $(READY) ## run every test, those against a real vLLM included
 	@$(BIN)/pytest

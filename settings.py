@@ -175,6 +175,16 @@ class Finetune(Section):
     timeout_hours: Annotated[float, Field(gt=0)] = 24
     keep_runs: Annotated[int, Field(ge=1)] = 20
 
+    @field_validator("schedule")
+    @classmethod
+    def _is_a_time(cls, schedule: str) -> str:
+        if schedule:
+            from croniter import croniter
+
+            if len(schedule.split()) != 5 or not croniter.is_valid(schedule):
+                raise ValueError(f"{schedule!r} is no time in cron's form, e.g. '0 3 * * *' for every night at three")
+        return schedule
+
 
 class Gate(Section):
     """When a new adapter is good enough. Intervals are of the paired bootstrap over conversations."""

@@ -144,7 +144,9 @@ class Assistant:
         before = message.parent_id
         history = [] if before is None else conversations.path(self.store, before, prompts=False)
         persona = self.persona_of(conversation)
-        adapter = adapters.resolve(self.store, conversation.adapter or persona.adapter)
+        place = f"{conversation.channel}:{conversation.place}" if conversation.place else ""
+        wanted = conversation.adapter or persona.adapter
+        adapter = adapters.resolve(self.store, wanted, sticky=conversation.id, place=place)
         return Asked(conversation, person, message, history, persona, adapter, origin.arrivals)
 
     def _lock(self, conversation: Conversation) -> asyncio.Lock:

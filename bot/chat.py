@@ -16,13 +16,14 @@ from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from bot.asking import ask
 from bot.assistant import HERE, Assistant, Origin
+from bot.details import Details, about_version
 from bot.errors import ChatError
 from bot.events import Event
 from bot.kept import Kept
 from bot.texts import Texts, texts_for
 from engine.adapters import resolve
 from settings import Persona
-from store import adapters, conversations, feedback, people
+from store import conversations, feedback, people, versions
 from store.conversations import Hit, Listed
 from store.people import Forgotten
 from store.session import Store
@@ -265,10 +266,9 @@ class Chat:
     async def models(self) -> list[ModelChoice]:
         """What can answer: the adapter in force, the base model, and every adapter version that is loaded."""
         choices = [("auto", await self._what_auto_means()), ("base", self.texts.t("model.base"))]
-        for adapter in await self._stored(adapters.all_adapters):
-            if adapter.loaded:
-                note = self.texts.t("model.adapter", version=adapter.version)
-                choices.append((f"{adapter.name}@{adapter.version}", note))
+        for version in await self._stored(versions.versions):
+            if version.loaded:
+                choices.append((version.served_name, about_version(version, self.texts)))
         if self.model not in dict(choices):
             choices.append((self.model, self.texts.t("model.gone")))
         return [ModelChoice(name, note, name == self.model) for name, note in choices]
@@ -283,6 +283,12 @@ class Chat:
             self._next.adapter = adapter
             return
         await self._configure(adapter=adapter)
+
+    async def details(self, reply_id: int | None = None) -> Details:
+        """What is known of the last reply shown, or of this one."""
+        reply = await self._own(reply_id) if reply_id else await self._last("assistant", "nothing_to_tell")
+        version = await self._stored(versions.version, reply.adapter) if reply.adapter else None
+        return Details(reply, version)
 
     # What the person thinks of a reply
 
@@ -409,7 +415,8 @@ class Chat:
         wanted = self.persona.adapter
         if wanted:
             return self.texts.t("model.auto_persona", adapter=wanted)
-        active = await self._stored(resolve, "")
+        here, place = self.conversation or self._next, f"{self._channel}:{self._place}" if self._place else ""
+        active = await self._stored(resolve, "", sticky=here.id, place=place)
         return self.texts.t("model.auto", adapter=active) if active else self.texts.t("model.auto_base")
 
     async def _stored(

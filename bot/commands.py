@@ -51,6 +51,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("model", "optional"),
     Command("rate", "required", TERMINAL),
     Command("correct", "required"),
+    Command("about"),
     Command("docs", "optional"),
     Command("stats"),
     Command("privacy", "optional"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from bot.asking import ask
-from store import people
+from bot.errors import ChatError
+from store import people, versions
 from store.people import Stats
 from store.session import Store
 
@@ -53,3 +55,14 @@ class Kept:
             return False
         await ask(people.note_asked, self._store, person_id)
         return True
+
+    async def learned_in(self, adapter: str) -> int | None:
+        """The version whose reply they just got, name@version, by its number, if it learned from what they corrected.
+
+        Tells it once a person, and notes it; None when there is nothing to tell, or the store does not answer now.
+        """
+        if not adapter:
+            return None
+        with suppress(ChatError):  # there will be other replies
+            return await ask(versions.tell_once, self._store, await self._person_id(), adapter)
+        return None

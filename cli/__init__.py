@@ -4,7 +4,8 @@ Nothing heavy is imported before a command needs it: `familiar --help` and a mis
 
     here           talking, the engine, the model, the settings
     adapters.py    familiar adapters …      ┐
-    knowledge.py   familiar knowledge …     │ mounted
+    finetune.py    familiar finetune …      │
+    knowledge/     familiar knowledge …     │ mounted
     users.py       familiar users …         ┘
     running.py     how a command runs, and what several of them need
 """
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.adapters import app as adapters_app
+from cli.finetune import app as finetune_app
+from cli.finetune import learning
 from cli.knowledge import app as knowledge_app
 from cli.running import (
     assistant_of,
@@ -45,6 +48,7 @@ app = typer.Typer(
 models_app = typer.Typer(help="The model that generates.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(adapters_app, name="adapters")
+app.add_typer(finetune_app, name="finetune")
 app.add_typer(knowledge_app, name="knowledge")
 app.add_typer(users_app, name="users")
 
@@ -118,6 +122,7 @@ def telegram() -> None:
             knowledge_of(settings) as knowledge,
             assistant_of(settings, knowledge) as assistant,
             warming(knowledge),
+            learning(settings, assistant.store),
         ):
             return await application.run(assistant, settings, Shelf(knowledge))
 

@@ -1,4 +1,4 @@
-"""LoRA adapters in the running server: register, load, swap, roll back, unload, and load again after a restart.
+"""Versions of what was learnt: register them, and load, swap, roll back and unload adapters in the running server.
 
 A registered version is a folder of its own below the data folder's adapters/, NAME/VERSION, that never changes; vLLM
 serves it as NAME@VERSION. Both matter: vLLM reads an adapter's files again whenever it had no room for it, and its
@@ -8,6 +8,9 @@ version that the store calls active, so that a swap is one row's change and repl
 vLLM takes some unfit adapters without a word, and weights with NaN spoil every later reply of the whole server. So an
 adapter is checked before it is loaded (engine.adapter_check) and asked for a token before it is put in force.
 
+What no adapter can hold is a whole model (engine.whole_model), a version like any other. It can only be registered
+here; the engine has to be started onto it (engine.in_force, engine.supervisor), and serves nothing beside it.
+
 Nothing here deletes a version: the engine dies when it reaches for the files of an adapter that are gone.
 """
 
@@ -15,22 +18,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import aiohttp
 from filelock import FileLock
 
-from engine import probe
+from engine import lora_server, probe, whole_model
 from engine.adapter_check import adapter_files, base_fingerprint, check
 from engine.adapter_folder import copied, keep, same_files
-from engine.errors import AdapterRefused, EngineLost, UnknownModel, WrongKey
+from engine.errors import AdapterRefused, EngineLost, UnknownModel
+from engine.lora_server import Loaded
 from engine.state import Address
 from store import adapters as table
+from store import canaries
 from store.errors import NotFound
 from store.session import Store
 from store.tables import Adapter
@@ -39,10 +42,6 @@ DEFAULT = "familiar"  # the name whose active version answers where nobody chose
 BASE = "base"  # what people call the model without an adapter
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 WANTED = re.compile(rf"(?P<name>{NAME.pattern})(@(?P<version>[1-9][0-9]{{0,8}}))?")
-LOAD_TIMEOUT_S = 120.0  # the engine loads between two steps of its replies
-COUNTED_LOADS = re.compile(
-    r'^http_requests_total\{(?=[^}]*handler="/v1/load_lora_adapter")(?=[^}]*status="2xx")[^}]*\} (\S+)$', re.MULTILINE
-)
 
 
 def served_name(adapter: Adapter) -> str:
@@ -50,22 +49,29 @@ def served_name(adapter: Adapter) -> str:
     return f"{adapter.name}@{adapter.version}"
 
 
-def resolve(store: Store, wanted: str) -> str:
+def resolve(store: Store, wanted: str, *, sticky: int | None = None, place: str = "") -> str:
     """What to ask the engine for when a person or persona wants `wanted`; "" is the base model.
 
     "" stands for the active version of `familiar` where one is in force, "base" for the base model, "name" for that
     adapter's active version, "name@2" for itself. Raises UnknownModel for one that is not registered or not loaded.
+
+    `sticky` is the number of the conversation: while a canary is under way, some conversations get its version instead
+    of the active one, each always the same. In a `place` (a group, as "channel:id") that has an adapter of its own in
+    force, "" stands for that.
     """
     if wanted == BASE:
         return ""
     if not wanted:
-        in_force = table.active(store, DEFAULT)
-        return served_name(in_force) if in_force is not None and in_force.loaded else ""
+        own = apart_name(place) if place else DEFAULT
+        answers = _answering(store, own, sticky)
+        if answers is None and own != DEFAULT:
+            answers = _answering(store, DEFAULT, sticky)
+        return served_name(answers) if answers is not None and answers.loaded else ""
     parts = WANTED.fullmatch(wanted)
     if parts is None:
         raise UnknownModel(f"{wanted!r} is not the name of an adapter. {_choice(store)}")
     name, version = parts["name"], parts["version"]
-    adapter = _row(store, name, int(version)) if version else table.active(store, name)
+    adapter = _row(store, name, int(version)) if version else _answering(store, name, sticky)
     if adapter is None:
         raise UnknownModel(f"No version of an adapter {name!r} is in force. {_choice(store)}")
     if not adapter.loaded:
@@ -73,12 +79,25 @@ def resolve(store: Store, wanted: str) -> str:
     return served_name(adapter)
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """One adapter that the server has, whoever loaded it."""
+def _answering(store: Store, name: str, sticky: int | None) -> Adapter | None:
+    """The active version of `name`, or the canary's where the lot fell on this conversation; None: the base model."""
+    active = table.active(store, name)
+    canary = canaries.under_way(store, name) if sticky is not None else None
+    if sticky is None or canary is None or not canaries.takes(canary, sticky):
+        return active
+    if canary.before_version != (active.version if active else None):  # somebody has put another version in force
+        return active
+    with contextlib.suppress(NotFound):
+        new = table.get(store, name, canary.version)
+        if new.loaded:
+            return new
+    return active
 
-    name: str  # as served, e.g. familiar@3
-    path: str
+
+def apart_name(place: str) -> str:
+    """The name of the adapter that a group ("channel:id", or a thread in it, "channel:id/thread") has for itself."""
+    group = place.partition("/")[0].lower()
+    return re.sub(r"[^a-z0-9]+", "-", group).strip("-")[:32].rstrip("-") or DEFAULT
 
 
 class Adapters:
@@ -103,13 +122,41 @@ class Adapters:
                 f"{name!r} cannot name an adapter: a name has up to 32 of a-z, 0-9, - and _, begins with a letter or "
                 f"digit, and is not 'base'."
             )
-        files = adapter_files(folder)
-        self.root.mkdir(parents=True, exist_ok=True)
-        # What is checked is the copy, so that nothing which changes in `folder` meanwhile can slip in.
-        with FileLock(self.root / ".lock"), copied(files, self.root / name) as copy:
+
+        def looked_at(copy: Path) -> tuple[str, int]:
             info = check(copy, model_folder, max_rank=max_rank)
+            return info.base_fingerprint, info.rank
+
+        return self._keep(name, adapter_files(folder), model_folder, "lora", looked_at)
+
+    def register_model(self, name: str, folder: Path, model_folder: Path) -> Adapter:
+        """Check the whole model in `folder` against the base model and keep a copy of it as the next version of `name`.
+
+        The same files again are the version that they are already. Blocks: call it in a thread. Raises AdapterRefused.
+        """
+        if name != DEFAULT:
+            raise AdapterRefused(
+                f"A whole model answers everybody, since nothing can be served beside it; so it can only be a version "
+                f"of {DEFAULT}, not of {name!r}. Train an adapter for {name!r} instead, e.g. with LoRA."
+            )
+        looked_at = lambda copy: (whole_model.check(copy, model_folder), 0)  # noqa: E731
+        return self._keep(name, whole_model.model_files(folder), model_folder, "model", looked_at)
+
+    def _keep(
+        self,
+        name: str,
+        files: Sequence[Path],
+        model_folder: Path,
+        kind: Literal["lora", "model"],
+        looked_at: Callable[[Path], tuple[str, int]],
+    ) -> Adapter:
+        """`looked_at` checks a folder and returns its base's fingerprint and its rank."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        # What is checked is the copy, so that nothing which changes in the original meanwhile can slip in.
+        with FileLock(self.root / ".lock"), copied(files, self.root / name) as copy:
+            fingerprint, rank = looked_at(copy)
             for known in table.all_adapters(self.store):
-                same_base = known.name == name and known.base_fingerprint == info.base_fingerprint
+                same_base = known.name == name and known.base_fingerprint == fingerprint
                 if same_base and same_files(copy, self.root / known.folder):
                     return known
             version = table.next_version(self.store, name)
@@ -118,7 +165,32 @@ class Adapters:
             place = Path(name) / str(version)
             keep(copy, self.root / place)
             base = model_folder.resolve().name
-            return table.register(self.store, name, version, str(place), base, info.base_fingerprint, info.rank)
+            return table.register(self.store, name, version, str(place), base, fingerprint, rank, kind=kind)
+
+    def row(self, name: str, version: int) -> Adapter:
+        """Raises UnknownModel."""
+        return _row(self.store, name, version)
+
+    def refuse_beside(self, whole: Adapter) -> None:
+        """Raise AdapterRefused while a version of another name is in force: it could not be served beside this one."""
+        beside = [row for row in table.all_adapters(self.store) if row.active and row.name != whole.name]
+        if beside:
+            raise AdapterRefused(
+                f"{served_name(beside[0])} is in force, and nothing can be served beside the whole model "
+                f"{served_name(whole)}. Roll {beside[0].name} back first."
+            )
+
+    def before(self, name: str) -> Adapter | None:
+        """The version that a rollback puts in force; None for the base model. Raises AdapterRefused when none is.
+
+        The store does not keep which version was active before. A version that was, and has not been unloaded since,
+        is still marked as loaded; so it is the highest lower one of those, else the highest lower one there is.
+        """
+        in_force = table.active(self.store, name)
+        if in_force is None:
+            raise AdapterRefused(f"No version of {name} is in force, so there is nothing to roll back.")
+        earlier = [row for row in table.all_adapters(self.store) if row.name == name and row.version < in_force.version]
+        return max(earlier, key=lambda row: (row.loaded, row.version), default=None)
 
     def mark_for_loading(self, name: str, version: int) -> None:
         """Have it loaded when the engine starts next, which then starts with LoRA. Raises UnknownModel."""
@@ -140,15 +212,19 @@ class Adapters:
                 f"{served_name(adapter)} is in force. Put another version in force first, or roll back."
             )
         await asyncio.to_thread(table.mark_loaded, self.store, _id(adapter), False)
-        async with _session() as session:
-            status, said = await _post(session, address, "/v1/unload_lora_adapter", {"lora_name": served_name(adapter)})
+        if adapter.kind == "model":
+            return  # one that is not in force is not served
+        async with lora_server.session() as session:
+            status, said = await lora_server.post(
+                session, address, "/v1/unload_lora_adapter", {"lora_name": served_name(adapter)}
+            )
         if status not in (200, 404):  # 404: it was not there
             raise AdapterRefused(f"The engine did not unload {served_name(adapter)}: {said}")
 
     async def loaded(self, address: Address) -> list[Loaded]:
         """What the server says it has. Raises EngineLost, WrongKey."""
-        async with _session() as session:
-            return await _loaded(session, address)
+        async with lora_server.session() as session:
+            return await lora_server.loaded(session, address)
 
     async def swap(self, address: Address, name: str, version: int) -> str:
         """Put `name@version` in force once it is loaded and answers; the version before stays loaded. Returns its name.
@@ -160,20 +236,12 @@ class Adapters:
         return f"{name}@{version}"
 
     async def rollback(self, address: Address, name: str) -> str:
-        """Put the version before the active one in force, the base model if there is none. Returns its name, or "".
-
-        The store does not keep which version was active before. A version that was, and has not been unloaded since,
-        is still marked as loaded; so it is the highest lower one of those, else the highest lower one there is.
-        """
-        in_force = await asyncio.to_thread(table.active, self.store, name)
-        if in_force is None:
-            raise AdapterRefused(f"No version of {name} is in force, so there is nothing to roll back.")
-        rows = await asyncio.to_thread(table.all_adapters, self.store)
-        earlier = [row for row in rows if row.name == name and row.version < in_force.version]
-        if not earlier:
+        """Put the version `before` the active one in force. Returns its name, "" for the base model."""
+        before = await asyncio.to_thread(self.before, name)
+        if before is None:
             await asyncio.to_thread(table.activate, self.store, name, None)
             return ""
-        return await self.swap(address, name, max(earlier, key=lambda row: (row.loaded, row.version)).version)
+        return await self.swap(address, name, before.version)
 
     async def restore(self, address: Address) -> dict[str, AdapterRefused]:
         """Load everything that was loaded or in force, after a start of the engine. Returns what failed, and why.
@@ -184,7 +252,7 @@ class Adapters:
         rows = await asyncio.to_thread(table.all_adapters, self.store)
         refused: dict[str, AdapterRefused] = {}
         for adapter in sorted(rows, key=lambda row: (not row.active, row.name, -row.version)):
-            if not adapter.loaded and not adapter.active:
+            if adapter.kind == "model" or not (adapter.loaded or adapter.active):
                 continue
             try:
                 await self._bring_in(address, adapter)
@@ -201,14 +269,21 @@ class Adapters:
 
     async def _bring_in(self, address: Address, adapter: Adapter) -> None:
         name = served_name(adapter)
+        if adapter.kind == "model":
+            raise AdapterRefused(f"{name} is a whole model, which is not loaded beside another. Put it in force.")
+        if address.whole:
+            raise AdapterRefused(
+                f"The engine serves the whole model {address.whole}, and {name} was made for the base model. Put "
+                f"{name} in force, or roll back; the engine is started anew for it."
+            )
         if not address.lora:
             raise AdapterRefused(
                 f"The engine runs without LoRA, so {name} cannot be loaded. It must be restarted with LoRA: "
                 f"engine.lora is 'off', or there was no adapter to load when it started."
             )
-        async with _session() as session:
+        async with lora_server.session() as session:
             await self._refuse_a_sick_engine(session, address, name)
-            paths = {each.name: each.path for each in await _loaded(session, address)}
+            paths = {each.name: each.path for each in await lora_server.loaded(session, address)}
             if name not in paths:
                 await self._refuse_one_too_many(session, address, name, len(paths))
                 await self._check(session, address, adapter)
@@ -232,7 +307,7 @@ class Adapters:
     async def _refuse_one_too_many(
         self, session: aiohttp.ClientSession, address: Address, name: str, at_least: int
     ) -> None:
-        loads = max(at_least, await _loads_since_start(session, address))
+        loads = max(at_least, await lora_server.loads_since_start(session, address))
         if loads >= self.max_cpu_loras:
             raise AdapterRefused(
                 f"The engine has taken {loads} adapters since it started and keeps no more, so {name} was not loaded. "
@@ -263,7 +338,7 @@ class Adapters:
 
     async def _compare_names(self, session: aiohttp.ClientSession, address: Address, adapter: Adapter) -> None:
         """All that can be compared with an engine whose base model does not lie on this machine."""
-        entries = await _served(session, address)
+        entries = await lora_server.served(session, address)
         known = {str(entry.get(key)) for entry in entries if entry["id"] == address.model for key in ("id", "root")}
         if adapter.base not in {name for each in known for name in (Path(each).name, each.replace("/", "--"))}:
             raise AdapterRefused(
@@ -275,7 +350,7 @@ class Adapters:
         name = served_name(adapter)
         body = {"lora_name": name, "lora_path": str(self.root / adapter.folder)}
         try:
-            status, said = await _post(session, address, "/v1/load_lora_adapter", body)
+            status, said = await lora_server.post(session, address, "/v1/load_lora_adapter", body)
         except EngineLost as lost:
             await self._leave_out(adapter, in_force_too=True)
             raise AdapterRefused(
@@ -301,7 +376,7 @@ class Adapters:
             fault = sick
         await self._leave_out(adapter, in_force_too=True)
         try:
-            await _post(session, address, "/v1/unload_lora_adapter", {"lora_name": name})
+            await lora_server.post(session, address, "/v1/unload_lora_adapter", {"lora_name": name})
             await probe.canary(session, address)
         except (probe.Sick, EngineLost) as sick:
             raise AdapterRefused(
@@ -319,66 +394,6 @@ class Adapters:
             await asyncio.to_thread(table.activate, self.store, adapter.name, None)
 
 
-# The server
-
-
-@contextlib.asynccontextmanager
-async def _session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LOAD_TIMEOUT_S)) as session:
-        yield session
-
-
-async def _loaded(session: aiohttp.ClientSession, address: Address) -> list[Loaded]:
-    entries = await _served(session, address)
-    return [Loaded(entry["id"], str(entry.get("root"))) for entry in entries if entry.get("parent")]
-
-
-async def _served(session: aiohttp.ClientSession, address: Address) -> list[dict[str, Any]]:
-    """/v1/models. Raises EngineLost, WrongKey."""
-    try:
-        return await probe.models(session, address)
-    except aiohttp.ClientResponseError as error:
-        if error.status == 401:
-            raise WrongKey(f"{address.url} does not accept the API key.") from error
-        raise EngineLost(f"{address.url} answers {error.status} to /v1/models.") from error
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise _lost(address, error) from error
-
-
-async def _loads_since_start(session: aiohttp.ClientSession, address: Address) -> int:
-    """How many adapters the server has taken, unloaded ones included, by its own count; 0 where it does not count.
-
-    Unloading only strikes out a name: the weights stay until there is no more room (vLLM evicts the least used ones).
-    """
-    try:
-        async with session.get(f"{address.url}/metrics") as response:
-            return sum(int(float(count)) for count in COUNTED_LOADS.findall(await response.text()))
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise _lost(address, error) from error
-
-
-async def _post(session: aiohttp.ClientSession, address: Address, path: str, body: dict[str, str]) -> tuple[int, str]:
-    """The answer's status and, where it is an error, its words. Raises EngineLost, WrongKey."""
-    key = {"Authorization": f"Bearer {address.api_key}"}
-    try:
-        async with session.post(address.url + path, json=body, headers=key) as response:
-            status, text = response.status, await response.text()
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise _lost(address, error) from error
-    if status == 401:
-        raise WrongKey(f"{address.url} does not accept the API key.")
-    try:
-        said = json.loads(text)
-        return status, str(said["error"]["message"] if "error" in said else said["detail"])
-    except (ValueError, KeyError, TypeError):
-        return status, text[:300]
-
-
-def _lost(address: Address, error: Exception) -> EngineLost:
-    why = "does not answer" if isinstance(error, TimeoutError) else "cannot be reached or broke the connection"
-    return EngineLost(f"The engine at {address.url} {why}. Is it running?")
-
-
 # The store
 
 
@@ -388,6 +403,16 @@ def _row(store: Store, name: str, version: int) -> Adapter:
         return table.get(store, name, version)
     except NotFound:
         raise UnknownModel(f"There is no adapter {name}@{version}. {_choice(store)}") from None
+
+
+def wanted_whole(store: Store, asked: str, but: Container[str]) -> Adapter | None:
+    """The whole model to start the engine onto: the one asked for, else the one in force, none of `but`.
+
+    None: the base model.
+    """
+    wholes = {served_name(row): row for row in table.all_adapters(store) if row.kind == "model"}
+    fit = [row for name, row in wholes.items() if name not in but and (name == asked or row.active)]
+    return min(fit, key=lambda row: served_name(row) != asked, default=None)
 
 
 def _choice(store: Store) -> str:

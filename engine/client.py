@@ -66,6 +66,7 @@ class Done:
     queue_s: float
     ttft_s: float
     total_s: float
+    adapter: str = ""  # name@version of what answered, adapter or whole model; "" for the base model
 
 
 class EngineClient:
@@ -217,7 +218,8 @@ class EngineClient:
                         await response.read()
             finally:
                 response.close()
-            yield received.done(queue_s, time.monotonic() - started)
+            answered = address.whole if body["model"] == address.model else body["model"]
+            yield received.done(queue_s, time.monotonic() - started, answered)
         except (aiohttp.ClientError, OSError, Broken) as error:
             reason = str(error) or type(error).__name__
             if received.ttft_s is None:
@@ -284,7 +286,7 @@ class EngineClient:
         shield = COMMON_SHIELD if tokenizer is None else tokenizer.shield
         return {
             **request.sampling,
-            "model": request.adapter or address.model,
+            "model": _model(request, address),
             "messages": shield(request.messages),
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -333,7 +335,7 @@ class _Received:
             self.tokens += 1
         return text
 
-    def done(self, queue_s: float, total_s: float) -> Done:
+    def done(self, queue_s: float, total_s: float, adapter: str) -> Done:
         """Raises Broken if the engine gave the reply up."""
         if self._finish in (None, "abort"):
             raise Broken("it gave the reply up")
@@ -347,6 +349,7 @@ class _Received:
             queue_s=queue_s,
             ttft_s=total_s if self.ttft_s is None else self.ttft_s,
             total_s=total_s,
+            adapter=adapter,
         )
 
 
@@ -382,6 +385,17 @@ async def _next_piece(response: aiohttp.ClientResponse) -> bytes:
     if not piece:
         raise Broken("the stream ended before the reply")
     return piece
+
+
+def _model(request: ChatRequest, address: Address) -> str:
+    """The server's name for what the request wants.
+
+    Beside a whole model nothing else is served, and a turn may have waited while the engine was started onto or off
+    one. It is answered by what is there then; `Done.adapter` says what that was.
+    """
+    if address.whole or request.adapter in address.wholes:
+        return address.model
+    return request.adapter or address.model
 
 
 def _key(address: Address) -> dict[str, str]:

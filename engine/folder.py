@@ -4,6 +4,7 @@
     var/engine/state.json    the State, replaced whole at every change; readable by its owner only: the API key is in it
     var/engine/group         vLLM's process group, so that a later supervisor can end one that was left behind
     var/engine/used          touched whenever somebody wants the engine
+    var/engine/onto          the whole model (name@version) to start vLLM onto next, until it is served or left out
     var/engine/stopped       touched whenever somebody wants it ended
     var/log/vllm.log         what vLLM says; the one before is vllm.log.1
 
@@ -106,6 +107,21 @@ class EngineFolder:
         with suppress(FileNotFoundError):
             return (self.folder / "stopped").stat().st_mtime > moment
         return False
+
+    def ask_for(self, whole: str) -> None:
+        """Have vLLM started onto this whole model, name@version, next; "" takes back what was asked for."""
+        if not whole:
+            (self.folder / "onto").unlink(missing_ok=True)
+            return
+        self.make()
+        fresh = self.folder / f".onto-{os.getpid()}"
+        fresh.write_text(whole, encoding="utf-8")
+        fresh.replace(self.folder / "onto")
+
+    def asked_for(self) -> str:
+        with suppress(FileNotFoundError):
+            return (self.folder / "onto").read_text(encoding="utf-8").strip()
+        return ""
 
     def record_group(self, group: int) -> None:
         (self.folder / "group").write_text(f"{group} {psutil.Process(group).create_time()}")

@@ -25,6 +25,8 @@ class Address(BaseModel):
     max_model_len: int  # tokens, prompt and reply together
     model_folder: Path | None = None  # where the base model's files lie, if on this machine
     lora: bool = True  # can adapters be loaded?
+    whole: str = ""  # name@version of the whole model that is served in the base model's place
+    wholes: tuple[str, ...] = ()  # every registered one; one that is not served stands for what is
 
 
 class State(BaseModel):
@@ -38,6 +40,11 @@ class State(BaseModel):
     detail: str = ""  # why it restarts or failed, for a person
     log_tail: str = ""  # the end of vLLM's log, when failed
     restarts: int = 0
+
+    def served(self) -> Address:
+        """The address of a ready engine."""
+        assert self.address is not None
+        return self.address
 
 
 class Connection(Protocol):

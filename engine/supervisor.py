@@ -7,6 +7,10 @@ or the weights are poisoned). vLLM itself runs below engine.guard, so that it en
 What counts as a crash: any end of vLLM that was not asked for, whatever its exit code; a server that does not generate
 when asked; replies under way with no new token for a minute. After a crash it is started again, with a growing pause,
 until there were too many within ten minutes. A start that vLLM itself gave up (a wrong flag, say) is not repeated.
+
+It serves a whole model in the base model's place (engine.whole_model) where one is in force, or asked for to be. One
+that is damaged, gone, or with which vLLM will not start or stay, is left out, and what was in force, or the base model,
+answers. The store is told so when that is ready: were it to fail too, the cause lay elsewhere.
 """
 
 from __future__ import annotations
@@ -20,22 +24,25 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Container
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 import psutil
 
-from engine import hardware, models, probe, vllm
-from engine.adapters import Adapters
-from engine.errors import ModelUnavailable
+from engine import hardware, models, probe, vllm, whole_model
+from engine.adapters import Adapters, served_name, wanted_whole
+from engine.errors import AdapterRefused, ModelUnavailable
 from engine.folder import EngineFolder
 from engine.state import Address, Phase, State
 from settings import Settings, load
-from store.adapters import all_adapters
+from store import adapters as table
 from store.errors import StoreError
 from store.session import Store
+from store.tables import Adapter
 
 CRASH_WINDOW_S = 600.0
 PROBE_EVERY_S = 30.0  # of an idle server
@@ -47,6 +54,8 @@ TERM_GRACE_S = 10.0
 PHASE_MARKS: tuple[tuple[bytes, Phase], ...] = ((b"Starting to load model", "loading"), (b"KV cache size", "warming"))
 
 log = logging.getLogger("familiar.supervisor")
+
+T = TypeVar("T")
 
 
 class Crashed(Exception):
@@ -75,6 +84,7 @@ class Supervisor:
         self.stop = asyncio.Event()
         self.renew = asyncio.Event()
         self.restarts = 0
+        self.left_out: dict[str, str] = {}  # whole models that could not be served, and why
 
     async def run(self) -> int:
         """Serve until stopped, idle or beaten. The exit code: 0, or 1 when the engine failed for good."""
@@ -103,18 +113,25 @@ class Supervisor:
         crashes: list[float] = []
         while not self.stop.is_set():
             self.renew.clear()
+            whole = await self._whole(folder)
+            started = self._started(folder, choice.served_name, whole)
             try:
-                async with aiohttp.ClientSession() as session, self._started(folder, choice.served_name) as running:
+                async with aiohttp.ClientSession() as session, started as running:
                     await self._until_ready(session, running)
                     await self._watch(session, running)
                 if not self.renew.is_set():
                     return
+                self.left_out.clear()  # who asked for it may have repaired one
                 self._say("restarting", detail="to change what it serves")
             except Crashed as crash:
                 crashes = [at for at in crashes if at > time.time() - CRASH_WINDOW_S] + [time.time()]
                 if not crash.repeat or len(crashes) > self.settings.engine.max_restarts:
                     often = f" ({len(crashes)} times within ten minutes)" if len(crashes) > 1 else ""
-                    raise Crashed(f"{crash}{often}") from crash
+                    if whole is None:
+                        raise Crashed(f"{crash}{often}") from crash
+                    self._leave_out(whole, f"{crash}{often}")
+                    crashes = []
+                    continue
                 self.restarts += 1
                 self._say("restarting", detail=str(crash))
                 log.warning("crash %d: %s", len(crashes), crash)
@@ -124,17 +141,18 @@ class Supervisor:
     # One life of vLLM
 
     @contextlib.asynccontextmanager
-    async def _started(self, folder: Path, served_name: str) -> AsyncIterator[Running]:
+    async def _started(self, folder: Path, name: str, whole: Adapter | None) -> AsyncIterator[Running]:
         port, api_key = _free_port(), secrets.token_urlsafe(32)
+        wholes = await self._stored(lambda store: tuple(map(served_name, _wholes(store))))
         launch = vllm.launch(
             self.settings.engine,
-            folder,
-            served_name,
+            folder if whole is None else self.adapters / whole.folder,
+            name,
             self.hardware,
             port=port,
             api_key=api_key,
-            lora=await self._lora(),
-            adapters=self.settings.data.folder / "adapters",
+            lora=whole is None and await self._lora(),
+            adapters=self.adapters,
         )
         self._say("starting")
         if self.files.log.exists():
@@ -157,10 +175,12 @@ class Supervisor:
         address = Address(
             url=f"http://127.0.0.1:{port}",
             api_key=api_key,
-            model=served_name,
+            model=name,
             max_model_len=launch.max_model_len,
             model_folder=folder,
             lora=launch.lora,
+            whole=served_name(whole) if whole else "",
+            wholes=wholes,
         )
         running = Running(guard, asyncio.create_task(_read_report(read_end)), address)
         try:
@@ -188,7 +208,11 @@ class Supervisor:
         self._say("warming")
         await self._look(session, running)
         await self._restore_adapters(running.address)
-        self._say("ready", address=running.address)
+        await self._stored(lambda store: _note(store, running.address.whole, self.left_out))
+        if self.files.asked_for() in (running.address.whole, *self.left_out):
+            self.files.ask_for("")
+        left_out = "; ".join(f"{name} is left out: {why}" for name, why in self.left_out.items())
+        self._say("ready", address=running.address, detail=left_out)
         log.info("ready at %s", running.address.url)
 
     async def _watch(self, session: aiohttp.ClientSession, running: Running) -> None:
@@ -271,17 +295,44 @@ class Supervisor:
     async def _lora(self) -> bool:
         if self.settings.engine.lora != "auto":
             return self.settings.engine.lora == "on"
+        rows = await self._stored(table.all_adapters)
+        return any(row.kind == "lora" and (row.loaded or row.active) for row in rows)
+
+    async def _whole(self, base: Path) -> Adapter | None:
+        """The whole model to be served; None where it is the base model, or nothing else is fit to be."""
+        while True:
+            look = partial(wanted_whole, asked=self.files.asked_for(), but=self.left_out)
+            wanted = await self._stored(look)
+            if wanted is None:
+                return None
+            folder = self.adapters / wanted.folder
+            try:
+                await asyncio.to_thread(whole_model.check, folder, base, numbers=False)
+                return wanted
+            except AdapterRefused as refused:
+                self._leave_out(wanted, str(refused))
+
+    def _leave_out(self, whole: Adapter, why: str) -> None:
+        log.error("%s is left out: %s", served_name(whole), why)
+        self.left_out[served_name(whole)] = why
+        self._say("restarting", detail=f"without {served_name(whole)}: {why}")
+
+    async def _stored(self, look: Callable[[Store], T]) -> T:
         with contextlib.closing(Store(self.settings.database_url)) as store:
             await asyncio.to_thread(store.open)
-            return any(row.loaded or row.active for row in await asyncio.to_thread(all_adapters, store))
+            return await asyncio.to_thread(look, store)
+
+    @property
+    def adapters(self) -> Path:
+        return self.settings.data.folder / "adapters"
 
     async def _restore_adapters(self, address: Address) -> None:
         if not address.lora:
             return
         with contextlib.closing(Store(self.settings.database_url)) as store:
             await asyncio.to_thread(store.open)
-            root, kept = self.settings.data.folder / "adapters", self.settings.engine.max_cpu_loras
-            refused = await Adapters(store, root, max_cpu_loras=kept).restore(address)
+            kept = self.settings.engine.max_cpu_loras
+            refused = await Adapters(store, self.adapters, max_cpu_loras=kept).restore(address)
         for name, reason in refused.items():
             log.error("adapter %s was not loaded: %s", name, reason)
         if any(reason.engine_poisoned for reason in refused.values()):
@@ -302,6 +353,23 @@ class Supervisor:
                 restarts=self.restarts,
             )
         )
+
+
+def _wholes(store: Store) -> list[Adapter]:
+    return [row for row in table.all_adapters(store) if row.kind == "model"]
+
+
+def _note(store: Store, whole: str, left_out: Container[str]) -> None:
+    """Have the store say what is served: of the whole models this one is in force, or none."""
+    for row in _wholes(store):
+        if served_name(row) in left_out and row.id is not None:
+            table.mark_loaded(store, row.id, False)
+        if row.active and served_name(row) != whole:
+            table.activate(store, row.name, None)
+    for row in _wholes(store):
+        if served_name(row) == whole and row.id is not None:
+            table.activate(store, row.name, row.version)
+            table.mark_loaded(store, row.id, True)
 
 
 async def _read_report(read_end: int) -> str:

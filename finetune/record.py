@@ -19,7 +19,7 @@ class DataCounts:
     sides: dict[str, int] = field(default_factory=dict)  # examples by side
     people: int = 0
     consent: dict[str, int] = field(default_factory=dict)  # people by choice: yes, no, unasked
-    redactions: dict[str, int] = field(default_factory=dict)  # by kind: EMAIL_ADDRESS, ...
+    redactions: dict[str, int] = field(default_factory=dict)  # by kind: EMAIL, PHONE, ...
     preferences: int = 0
     judged: int = 0
     replayed: int = 0

@@ -1,6 +1,8 @@
-"""The registered LoRA adapters: versions of a name, of which at most one is active, the one its name stands for."""
+"""The registered adapters: versions of a name, of which at most one is active, the one its name stands for."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from sqlmodel import col, func, select
 
@@ -8,14 +10,30 @@ from store.errors import NotFound
 from store.session import Store
 from store.tables import Adapter
 
+Kind = Literal["lora", "model"]
+
 
 def register(
-    store: Store, name: str, version: int, folder: str, base: str, base_fingerprint: str, rank: int
+    store: Store,
+    name: str,
+    version: int,
+    folder: str,
+    base: str,
+    base_fingerprint: str,
+    rank: int,
+    *,
+    kind: Kind = "lora",
 ) -> Adapter:
     """Add a version, neither loaded nor active. Raises AlreadyThere."""
     with store.writing() as session:
         adapter = Adapter(
-            name=name, version=version, folder=folder, base=base, base_fingerprint=base_fingerprint, rank=rank
+            name=name,
+            version=version,
+            folder=folder,
+            base=base,
+            base_fingerprint=base_fingerprint,
+            rank=rank,
+            kind=kind,
         )
         session.add(adapter)
         return adapter

@@ -53,6 +53,12 @@ def trained_on(store: Store, adapter_id: int, conversation_ids: Iterable[int]) -
             session.connection().execute(insert_into(session, TrainedOn).on_conflict_do_nothing(), rows)
 
 
+def learned_from(store: Store, adapter_id: int) -> set[int]:
+    """The conversations that an adapter learned from, those that are forgotten included."""
+    with store.reading() as session:
+        return set(session.exec(select(TrainedOn.conversation_id).where(TrainedOn.adapter_id == adapter_id)))
+
+
 def to_leave_out(store: Store) -> list[LeaveOut]:
     """The adapters that learned from something forgotten since, by name and version."""
     forgotten = (

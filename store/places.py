@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from store.session import Store
@@ -20,6 +20,12 @@ def place(store: Store, channel: str, external_id: str, title: str = "") -> Plac
         found = _row(session, channel, external_id)
         found.title = title or found.title
         return found
+
+
+def listing(store: Store) -> list[Place]:
+    """Every place that was seen, the first first."""
+    with store.reading() as session:
+        return list(session.exec(select(Place).order_by(col(Place.id))))
 
 
 def configure(

@@ -11,8 +11,11 @@
     Access    whether somebody may use a channel        ┐ by the channel's own number, not by person:
     Usage     what somebody used of a channel on a day  ┘ neither a block nor a quota ends by being forgotten
     Place     a group, and what is set there
-    Adapter   every registered LoRA adapter and version
+    Adapter   every registered adapter and version, and every model that was trained whole
         └─ TrainedOn   a conversation that it learned from, also after the conversation is gone
+    Run       every way from the log to an adapter, how far it came and what became of it
+    Canary    a version that answers a share of the conversations until it is clear that nobody likes it less
+    Notice    what the admins are to be told
 
 Why the exact prompt is kept with each reply: an adapter must be trained on what the model saw, not on what a later
 version of the prompt code would make of the same history.
@@ -71,6 +74,8 @@ class Person(SQLModel, table=True):
     name: str = ""
     language: str = ""  # en, zh; "" while unknown
     created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    # When they were told that an adapter uses what they corrected; None: not yet.
+    told_of_learning_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class Identity(SQLModel, table=True):
@@ -122,7 +127,7 @@ class Message(SQLModel, table=True):
     prompt: list[dict[str, str]] = Field(default_factory=_no_items, sa_type=JSON)  # the messages exactly as sent
     window_start_id: int | None = None  # the oldest message of the history that the prompt still held
     passages: list[str] = Field(default_factory=_no_items, sa_type=JSON)  # ids, in the order of their numbers
-    relevance: float | None = None  # of the best passage, 0 to 1, also of one not used; None: nothing was searched
+    relevance: float | None = None  # of the best passage, 0 to 1; None: nothing was searched, or nothing found had room
     model: str = ""
     adapter: str = ""  # name@version, "" for the base model
     sampling: dict[str, Any] = Field(default_factory=_nothing, sa_type=JSON)
@@ -131,7 +136,7 @@ class Message(SQLModel, table=True):
     cached_tokens: int = 0
     completion_tokens: int = 0
     finish: str = ""  # stop, length, stopped, error
-    error: str = ""
+    error: str = ""  # what ended it; of a reply without documents, that they could not be searched
 
 
 class Rating(SQLModel, table=True):
@@ -238,6 +243,8 @@ class Adapter(SQLModel, table=True):
     base: str  # the base model's name
     base_fingerprint: str
     rank: int
+    # lora: the engine loads it beside the base model; model: a whole model, onto which the engine is started anew.
+    kind: str = Field(default="lora", sa_column_kwargs={"server_default": "lora"})
     loaded: bool = False  # to be loaded whenever the engine starts
     active: bool = False  # the version that its name stands for now; at most one a name
     created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
@@ -253,3 +260,50 @@ class TrainedOn(SQLModel, table=True):
     conversation_id: int = Field(index=True)
     person_id: int | None = Field(default=None, index=True)  # None: gone before it was noted
     forgotten_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Run(SQLModel, table=True):
+    """Its number is `id`; its folder holds what is too large for a row, and goes when it is old."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str  # of the adapter
+    place: str = ""  # of the conversations that it learns from: "" all, else one group, as "channel:id"
+    trigger: str  # by hand, schedule
+    state: str = "preparing"  # preparing, training, evaluating, deciding, promoting, ended
+    verdict: str = ""  # promoted, rejected, not_proven, nothing_to_learn, failed; "" under way
+    said: str = Field(default="", sa_column=Column(Text, nullable=False))  # the verdict in one sentence
+    fingerprint: str = ""  # of its data
+    base: str = ""  # the base model's name
+    version: int | None = None  # that was registered
+    settings: dict[str, Any] = Field(default_factory=_nothing, sa_type=JSON)  # as they were in force
+    numbers: dict[str, Any] = Field(default_factory=_nothing, sa_type=JSON)  # counts, losses, seconds by stage
+    started_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    updated_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Canary(SQLModel, table=True):
+    __table_args__ = (
+        # Of a name, one at a time is under way.
+        Index(
+            None, "name", unique=True, sqlite_where=text("ended_at IS NULL"), postgresql_where=text("ended_at IS NULL")
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    version: int
+    before_version: int | None = None  # that answers everybody else; None: the base model
+    share: float  # of the conversations, 0 to 1
+    started_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    outcome: str = ""  # promoted, rolled_back, replaced; "" under way
+
+
+class Notice(SQLModel, table=True):
+    id: int | None = Field(default=None, primary_key=True)
+    key: str  # of the texts
+    args: dict[str, Any] = Field(default_factory=_nothing, sa_type=JSON)
+    told: list[str] = Field(default_factory=_no_items, sa_type=JSON)  # admins who have it, as "channel:id"
+    created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)  # to all of them

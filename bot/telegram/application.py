@@ -44,6 +44,7 @@ from bot.telegram.groups import STOPPED
 from bot.telegram.inbox import CHANNEL, InboxQueue
 from bot.telegram.lanes import Lanes
 from bot.telegram.limiter import ChatRateLimiter
+from bot.telegram.notices import Notices
 from bot.telegram.outgoing import Outgoing
 from bot.telegram.watchdog import Watchdog, WatchedRequest, fresh_updater, stop_updater
 from bot.telemetry import Metrics
@@ -66,6 +67,7 @@ WEBHOOK_PATIENCE_S = 20.0  # for a store that does not take an update; then Tele
 RECEIVING_ENDS_WITHIN_S = 10.0
 COUNTED_EVERY_S = 5.0
 PRUNED_EVERY_S = 6 * 3600.0
+ADMINS_TOLD_EVERY_S = 15.0
 
 FOR_ADMINS = frozenset({"approve", "broadcast", "adapter"})  # words of buttons
 
@@ -102,6 +104,7 @@ class Service:
 
     def __init__(self, channel: TelegramChannel, limiter: ChatRateLimiter | None = None) -> None:
         self._channel = channel
+        self._notices = Notices(channel)
         self._limiter = limiter or ChatRateLimiter(on_flood=lambda _: channel.metrics.flood())
         self._telegram: Telegram = channel.settings.telegram
         self._watchdog = Watchdog(self._telegram.stalled_after_s)
@@ -315,12 +318,16 @@ class Service:
         if app.job_queue is not None:
             app.job_queue.run_repeating(self._count, COUNTED_EVERY_S)
             app.job_queue.run_repeating(self._prune, PRUNED_EVERY_S, first=PRUNED_EVERY_S / 60)
+            app.job_queue.run_repeating(self._tell_admins, ADMINS_TOLD_EVERY_S)
 
     async def _count(self, _: CallbackContext[Any, Any, Any, Any]) -> None:
         self._channel.metrics.queue(CHANNEL, self._channel.inbox.waiting)
 
     async def _prune(self, _: CallbackContext[Any, Any, Any, Any]) -> None:
         await self._channel.inbox.prune()
+
+    async def _tell_admins(self, _: CallbackContext[Any, Any, Any, Any]) -> None:
+        await self._notices.send()
 
     def _kinds(self) -> list[tuple[filters.BaseFilter, Action]]:
         """What is done with messages that hold more than text."""

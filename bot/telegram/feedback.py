@@ -1,4 +1,4 @@
-"""What people think of a reply: buttons, reactions, a better answer; and going between the replies to a message."""
+"""What people think of a reply: buttons, reactions, a better answer; going between replies; what is known of one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from telegram import Message, ReactionTypeEmoji, Update
 
 from bot.asking import ask
+from bot.details import lines
 from bot.errors import ChatError
 from bot.telegram.inbox import CHANNEL
 from bot.telegram.visit import Visit
@@ -92,6 +93,11 @@ class Feedback:
         await visit.chat.correct(visit.argument, reply_id)
         self._channel.metrics.feedback(CHANNEL, "corrected")
         await visit.tell("done.corrected")
+
+    async def about(self, visit: Visit) -> None:
+        """What is known of a reply: of the one that this message answers, else of the last one."""
+        details = await visit.chat.details(await self._answered(visit))
+        await visit.say("\n".join(lines(details, visit.texts)))
 
     async def _press(self, visit: Visit, value: Literal[1, -1]) -> None:
         """The same button takes a rating back. Which it was to be is noted first: a crash must not press it twice."""

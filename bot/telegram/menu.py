@@ -30,7 +30,7 @@ from store.session import Store
 log = structlog.get_logger("familiar.telegram")
 
 _CODES = (None, *LANGUAGES[1:])  # None: for whatever language has no list of its own
-IN_GROUPS = frozenset({"new", "retry", "stop", "undo", "persona", "model", "correct", "docs", "group", "help"})
+IN_GROUPS = frozenset({"new", "retry", "stop", "undo", "persona", "model", "correct", "about", "docs", "group", "help"})
 
 
 async def register(bot: TelegramBot, store: Store, settings: Settings) -> None:

@@ -174,6 +174,13 @@ class Turns:
             await channel.access.spent(CHANNEL, str(visit.user.id), end.prompt_tokens + end.completion_tokens)
         if visit.private:
             await channel.rights.ask_once(visit)
+            await self._tell_of_learning(visit, end)
+
+    async def _tell_of_learning(self, visit: Visit, end: Finished | Failed) -> None:
+        """Once: that replies come from what the person corrected."""
+        version = await visit.chat.kept.learned_in(end.adapter) if isinstance(end, Finished) else None
+        if version is not None:
+            await visit.tell("model.uses_corrections", version=version)
 
     async def _follow(
         self, visit: Visit, turn: AsyncGenerator[Event], view: View

@@ -207,6 +207,15 @@ class TerminalChat:
                 for line in footnotes(end, turn.failed_search, texts):
                     self._screen.aside(line)
                 self._screen.aside(about_reply(end, texts))
+                await self._tell_of_learning(end)
+
+    async def _tell_of_learning(self, end: Finished) -> None:
+        """Once, to somebody who sits here: that replies come from what they corrected."""
+        if self._prompt is None:
+            return
+        version = await self._chat.kept.learned_in(end.adapter)
+        if version is not None:
+            self._screen.say(self._chat.texts.t("model.uses_corrections", version=version))
 
     def _interrupt(self) -> None:
         if self._turn:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from bot.chat import Chat
 from bot.commands import Invocation, consent_in, means_everything, rating_in
+from bot.details import lines
 from bot.errors import ChatError
 from bot.events import Event
 from bot.library import Library
@@ -173,6 +174,12 @@ class Commands:
         if text:
             await self._chat.correct(text)
             self._done("corrected")
+
+    async def _about(self, _: str) -> None:
+        title, *rows = lines(await self._chat.details(), self._texts)
+        self._screen.say(title, "bold")
+        for row in rows:
+            self._screen.say(row)
 
     # What the person's replies rest on
 

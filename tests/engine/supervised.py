@@ -1,8 +1,10 @@
 """The real supervisor over a stand-in for vLLM, for faults that a real one shows only after half a minute.
 
-`python supervised.py` is engine.supervisor with another command to start. `python supervised.py serve PORT` is that
-command: two processes as vLLM has (the second stays when the first is killed), /health, /metrics, one-token replies.
+`python supervised.py` is engine.supervisor with another command to start. `python supervised.py serve PORT FOLDER NAME`
+is that command: two processes as vLLM has (the second stays when the first is killed), /health, /metrics, adapters,
+one-token replies, and streamed ones that say which folder's model or which adapter answers, and take SPEAKING_S.
 FAKE_ENGINE tells it what to do wrong: `exit` (with a message, at once), `hang` (never ready), `crash` (once ready).
+FAKE_MODEL is the base model's folder. A folder that holds `will-not-start` is one that vLLM gives up.
 """
 
 from __future__ import annotations
@@ -16,18 +18,50 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+SPEAKING_S = 0.5
+SPEAKING = threading.Semaphore(1000)  # one less for each reply that is being streamed
+MODEL: dict[str, str] = {}  # the names that are served, and what answers under them
+
 
 class Server(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self._answer(b"vllm:num_requests_running 0.0\n" if self.path == "/metrics" else b"{}")
+        if self.path == "/metrics":
+            self._answer(f"vllm:num_requests_running {1000 - SPEAKING._value:.1f}\n".encode())
+        elif self.path == "/v1/models":
+            base = {"id": next(iter(MODEL)), "root": "", "parent": None}
+            loras = [{"id": name, "root": path, "parent": base["id"]} for name, path in list(MODEL.items())[1:]]
+            self._answer(json.dumps({"data": [base, *loras]}).encode())
+        else:
+            self._answer(b"{}")
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        token = {"choices": [{"logprobs": {"content": [{"token": "Hi", "logprob": -0.5}]}}]}
-        self._answer(json.dumps(token).encode())
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/v1/load_lora_adapter":
+            MODEL[body["lora_name"]] = body["lora_path"]
+            self._answer(b"Success")
+        elif body["model"] not in MODEL:
+            message = f"The model `{body['model']}` does not exist."
+            self._answer(json.dumps({"error": {"message": message, "code": 404}}).encode(), 404)
+        elif body.get("stream"):
+            with SPEAKING:
+                self._speak(body["model"])
+        else:
+            token = {"choices": [{"logprobs": {"content": [{"token": "Hi", "logprob": -0.5}]}}]}
+            self._answer(json.dumps(token).encode())
 
-    def _answer(self, body: bytes) -> None:
+    def _speak(self, model: str) -> None:
         self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for text in ("I am ", Path(MODEL[model]).name):
+            piece = {"model": model, "choices": [{"delta": {"content": text}, "finish_reason": None}]}
+            self.wfile.write(f"data: {json.dumps(piece)}\n\n".encode())
+            time.sleep(SPEAKING_S / 2)
+        last = {"model": model, "choices": [{"delta": {}, "finish_reason": "stop"}]}
+        self.wfile.write(f"data: {json.dumps(last)}\n\ndata: [DONE]\n\n".encode())
+
+    def _answer(self, body: bytes, status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -36,9 +70,10 @@ class Server(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-def serve(port: int) -> None:
+def serve(port: int, folder: str, name: str) -> None:
     fault = os.environ.get("FAKE_ENGINE", "")
-    if fault == "exit":
+    MODEL[name] = folder
+    if fault == "exit" or (Path(folder) / "will-not-start").exists():
         print("error: unrecognized arguments: --no-such-flag", flush=True)
         sys.exit(2)
     if fault == "hang":
@@ -54,17 +89,17 @@ def supervise() -> int:
     from engine import models, supervisor, vllm
 
     def launch(settings, folder, served_name, hardware, *, port, api_key, lora, adapters):  # type: ignore[no-untyped-def]
-        command = [sys.executable, __file__, "serve", str(port)]
+        command = [sys.executable, __file__, "serve", str(port), str(folder), served_name]
         return vllm.Launch(command, dict(os.environ), settings.max_model_len, lora)
 
     supervisor.vllm.launch = launch  # type: ignore[attr-defined]
-    models.ensure = lambda choice, folder, report: Path(folder)
+    models.ensure = lambda choice, folder, report: Path(os.environ.get("FAKE_MODEL", folder))
     return supervisor.main()
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
-        serve(int(sys.argv[2]))
+        serve(int(sys.argv[2]), *sys.argv[3:])
     else:
         sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
         sys.exit(supervise())

@@ -18,8 +18,9 @@ from aiohttp import web
 
 from engine import adapter_folder
 from engine.adapter_check import base_fingerprint
-from engine.adapters import Adapters, Loaded, resolve
+from engine.adapters import Adapters, resolve
 from engine.errors import AdapterRefused, EngineLost, UnknownModel, WrongKey
+from engine.lora_server import Loaded
 from engine.state import Address
 from store import adapters as table
 from store.errors import StoreFull
@@ -209,7 +210,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(
 def test_a_folder_left_by_a_crash_is_not_taken_for_a_version(
     adapters: Adapters, add: Callable[..., Adapter], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise StoreFull("full")
 
     with monkeypatch.context() as patched:

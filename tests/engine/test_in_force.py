@@ -12,6 +12,7 @@ from engine.in_force import put_in_force, roll_back
 from engine.process import LocalEngine
 from engine.state import Address, State
 from settings import Data, Engine, Settings
+from store.tables import Adapter
 from tests.fakes.vllm import FakeConnection
 
 ADDRESS = Address(url="http://127.0.0.1:1", api_key="", model="base", max_model_len=4096, lora=False)
@@ -42,6 +43,12 @@ class Registered:
         self.marked: list[str] = []
         self.in_force = "familiar@1"
         self.refusal: AdapterRefused | None = None
+
+    def row(self, name: str, version: int) -> Adapter:
+        return Adapter(name=name, version=version, folder="", base="", base_fingerprint="", rank=1)
+
+    def before(self, name: str) -> Adapter:
+        return self.row(name, 1)
 
     def mark_for_loading(self, name: str, version: int) -> None:
         self.marked.append(f"{name}@{version}")

@@ -1,10 +1,11 @@
 """Replies of the real engine that rest on documents, from the file to the citation.
 
-The bundled model knows English only, so a Chinese question is followed up to what stands in the prompt.
+The bundled model cannot reply in Chinese. An adapter teaches it to, for the question that a Chinese document answers.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -13,15 +14,23 @@ import pytest
 
 from bot.assistant import Assistant
 from bot.events import Event, Finished, Retrieved
+from engine import bundled
+from engine.adapters import Adapters
 from engine.client import EngineClient
+from engine.process import LocalEngine
+from finetune import job as jobs
+from finetune.job import Job
+from finetune.process import run_stage
 from knowledge.knowledge import Knowledge
+from settings import Finetune, Settings
 from settings import Knowledge as KnowledgeSettings
-from settings import Settings
 from store import conversations, people
 from store.catalogue.owners import SHARED
 from store.session import Store
 from store.tables import Conversation, Person
 from tests.knowledge.reading import making
+from tests.live.chinese_house import examples
+from tests.live.conftest import ready
 
 HANDBOOK = [
     [making.Said("The harbour of Port Ellery has three gates and a crane.", 72, 700)],
@@ -94,11 +103,45 @@ async def test_a_question_about_a_pdf_is_answered_with_the_page_it_stands_on(
     assert f"[{last.sources[0].number}]" in last.text
 
 
-async def test_a_chinese_question_is_given_the_chinese_document(
-    assistant: Assistant, conversation: Conversation, person: Person
+@pytest.fixture(scope="module")
+def chinese(live_settings: Settings, engine: LocalEngine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter that replies in Chinese from Chinese passages; it has never seen those of these tests."""
+    taught = examples(56)
+    job = Job(
+        model_folder=live_settings.data.folder / "models" / bundled.NAME,
+        folder=tmp_path_factory.mktemp("chinese"),
+        settings=Finetune(epochs=1, learning_rate=1e-3, general=0, kl=0),
+        train=tuple(taught[:-4]),
+        validation=tuple(taught[-4:]),
+    )
+    jobs.save(job)
+    asyncio.run(run_stage("train", job.folder))
+    return job.folder / "adapter"
+
+
+async def test_a_chinese_question_is_answered_from_the_chinese_document_with_its_citation(
+    assistant: Assistant,
+    conversation: Conversation,
+    person: Person,
+    store: Store,
+    engine: LocalEngine,
+    live_settings: Settings,
+    chinese: Path,
 ) -> None:
-    retrieved, _ = await told(assistant.turn(conversation, person, "灯塔的门票多少钱？"))
+    address = await ready(engine)
+    assert address.model_folder is not None
+    adapters = Adapters(store, live_settings.data.folder / "adapters", max_cpu_loras=16)
+    adapter = await asyncio.to_thread(adapters.register, "chinese", chinese, address.model_folder, max_rank=16)
+    await adapters.swap(address, "chinese", adapter.version)
+    assert conversation.id is not None
+    conversations.configure(store, conversation.id, adapter="chinese")
+    retrieved, last = await told(assistant.turn(conversation, person, "灯塔的门票多少钱？"))
     assert "三十元" in retrieved.sources[0].text
+    assert "三十元" in last.text
+    assert last.adapter == f"chinese@{adapter.version}"
+    (source,) = last.sources
+    assert source.title == "灯塔指南"
+    assert f"[{source.number}]" in last.text
 
 
 async def test_a_question_that_no_document_answers_is_told_to_be_one(

@@ -1,0 +1,274 @@
+"""From the log, or from a file, to a run's data set: collected, redacted, cleaned, split and saved.
+
+What earlier runs saw decides where a conversation may stand. One that was learnt from is tested on last, because the
+adapter in force would have an advantage on it that the new one does not have; and never, where the new adapter goes on
+from that one. There, what was learnt already is no longer new: it is kept aside, to be replayed. The tests of earlier
+runs are taken from the log again, so that what has been forgotten or taken back since is not in them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from engine.errors import ModelUnavailable
+from finetune import dataset, formats
+from finetune.clean import cleaned
+from finetune.collect import collect
+from finetune.dataset import Manifest
+from finetune.errors import NotEnoughData
+from finetune.examples import Example, Judged, Preference, Source
+from finetune.job import Progress, Told
+from finetune.near_duplicates import across, said
+from finetune.record import DataCounts
+from finetune.redacting import Learnt, people_of, redacted
+from finetune.split import Sides, prove_apart, split
+from settings import Settings
+from store import learning as log
+from store.session import Store
+
+WHAT_COUNTS = (
+    "What counts: replies that people corrected, rated up, chose among several or went on from, of people who agreed "
+    "that their conversations are learnt from (/consent yes)."
+)
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    examples: tuple[Example, ...]
+    preferences: tuple[Preference, ...]
+    judged: tuple[Judged, ...]
+    counts: DataCounts
+
+
+def prepare(
+    store: Store,
+    settings: Settings,
+    model_folder: Path,
+    folder: Path,
+    *,
+    file: Path | None = None,
+    strict: bool = False,
+    place: str = "",
+    earlier: Sequence[Manifest] = (),
+    told: Told = lambda _: None,
+) -> DataCounts:
+    """Write a run's data set into its folder. What was there before is replaced; nothing is written on failure.
+
+    `file`: learn from its examples instead of the log's; `strict`: malformed lines refuse it, instead of being passed
+    over. `place`: the group that the adapter is for, where groups have their own. `earlier`: the manifests of the runs
+    whose adapters came into force. Blocks, for seconds to minutes.
+
+    Raises NotEnoughData, DataRefused, ModelUnavailable, StoreError, OSError.
+    """
+    told(Progress("preparing", 0, 0, "collecting"))
+    gathered = _from_file(file, strict) if file else _from_log(store, settings, place)
+    rounds = _from_log(store, settings, place) if file and earlier else gathered
+    tests = _tests_of(rounds.examples, earlier)
+    if settings.learning.redact:
+        gathered, tests = _redacted(store, gathered, tests, told)
+    told(Progress("preparing", 0, 0, "cleaning"))
+    clean = cleaned(gathered.examples, _counter(model_folder), settings.finetune, settings.learning)
+    left_out = Counter(gathered.counts.left_out) + Counter(clean.left_out)
+    counts = replace(gathered.counts, left_out=dict(left_out), forgotten=_forgotten(gathered, earlier))
+    _refuse_too_few(clean.examples, counts, settings.finetune.min_new_examples)
+
+    known, new = _parted(clean.examples, earlier if settings.finetune.start == "last" else ())
+    sides = _split(new, settings, earlier)
+    if not sides.train or not sides.test:
+        raise NotEnoughData(
+            f"{_counted(len(new), 'example')} of {_counted(_conversations(new), 'conversation')} cannot be divided "
+            f"into some to learn from and some to be tested on. {WHAT_COUNTS}"
+        )
+    prove_apart(sides, settings.learning.near_duplicate)
+    known, preferences, judged = _without_likes_of_the_test(sides, known, gathered, settings, left_out)
+    left_out.update(sides.left_out)
+    counts = replace(
+        counts,
+        examples=_by_why((*sides.train, *sides.validation, *sides.test)),
+        left_out=dict(sorted((+left_out).items())),
+        sides={name: len(examples) for name, examples in sides.items()},
+        conversations={name: _conversations(examples) for name, examples in sides.items()},
+        preferences=len(preferences),
+        judged=len(judged),
+    )
+    in_test = {each.source.conversation for each in sides.test}
+    rounds_left = {
+        number: [each for each in test if each.source.conversation not in in_test] for number, test in tests.items()
+    }
+    told(Progress("preparing", 0, 0, "saving"))
+    return dataset.save(folder, sides, preferences, judged, counts, earlier=known, rounds=rounds_left).counts
+
+
+# Where it comes from
+
+
+def _from_log(store: Store, settings: Settings, place: str) -> _Gathered:
+    found = collect(store, settings.learning, place=place if settings.learning.apart == "groups" else None)
+    counts = DataCounts(left_out=found.left_out, people=found.people, consent=found.consent)
+    return _Gathered(found.examples, found.preferences, found.judged, counts)
+
+
+def _from_file(file: Path, strict: bool) -> _Gathered:
+    found = formats.read(file, strict=strict)
+    left_out = {"malformed": len(found.malformed)} if found.malformed else {}
+    return _Gathered(found.examples, found.preferences, found.judged, DataCounts(left_out=left_out, source=file.name))
+
+
+def _tests_of(examples: Sequence[Example], earlier: Sequence[Manifest]) -> dict[int, list[Example]]:
+    tests = {}
+    for manifest in earlier:
+        ids = set(manifest.message_ids.get("test", ()))
+        tests[manifest.number] = [each for each in examples if ids.intersection(each.source.message_ids)]
+    return {number: test for number, test in tests.items() if test}
+
+
+def _forgotten(gathered: _Gathered, earlier: Sequence[Manifest]) -> int:
+    """Conversations of the log that adapters before learned from, and that nothing is learnt from any more."""
+    if gathered.counts.source != "log":
+        return 0
+    learned = {each for each in _learned_from(earlier) if each.startswith("log:")}
+    items: list[Learnt] = [*gathered.examples, *gathered.preferences, *gathered.judged]
+    return len(learned - {each.source.conversation for each in items})
+
+
+# Personal data, and how long a text is
+
+
+def _redacted(
+    store: Store, gathered: _Gathered, tests: Mapping[int, Sequence[Example]], told: Told
+) -> tuple[_Gathered, dict[int, list[Example]]]:
+    from finetune.redact import Redactor
+
+    items: list[Learnt] = [*gathered.examples, *gathered.preferences, *gathered.judged]
+    numbers = [number for number, test in tests.items() for _ in test]
+    items += [each for test in tests.values() for each in test]
+    placed, counts = redacted(items, log.names(store, people_of(items)), Redactor(), told)
+    own = placed[: len(placed) - len(numbers)]
+    of_tests: dict[int, list[Example]] = {}
+    for number, each in zip(numbers, placed[len(own) :], strict=True):
+        of_tests.setdefault(number, []).append(cast(Example, each))
+    changed = replace(
+        gathered,
+        examples=tuple(each for each in own if isinstance(each, Example)),
+        preferences=tuple(each for each in own if isinstance(each, Preference)),
+        judged=tuple(each for each in own if isinstance(each, Judged)),
+        counts=replace(gathered.counts, redactions=dict(sorted(counts.items()))),
+    )
+    return changed, of_tests
+
+
+def _counter(model_folder: Path) -> Callable[[str], int]:
+    from tokenizers import Tokenizer
+
+    file = model_folder / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing narrower
+        raise ModelUnavailable(f"{file} cannot be read: {error}") from error
+    tokenizer.no_truncation()
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+
+
+# The sides
+
+
+def _parted(examples: Sequence[Example], earlier: Sequence[Manifest]) -> tuple[list[Example], list[Example]]:
+    """What earlier runs learned as it is now, and what is new. A correction made after a run is new."""
+    learned_at = {each: manifest.made_at for manifest in earlier for each in manifest.message_ids.get("train", ())}
+
+    def is_known(source: Source) -> bool:
+        if not source.message_ids or source.at is None:
+            return False
+        return all(each in learned_at and source.at <= learned_at[each] for each in source.message_ids)
+
+    return [each for each in examples if is_known(each.source)], [
+        each for each in examples if not is_known(each.source)
+    ]
+
+
+def _split(examples: Sequence[Example], settings: Settings, earlier: Sequence[Manifest]) -> Sides:
+    return split(
+        examples,
+        validation_share=settings.learning.validation_share,
+        test_share=settings.learning.test_share,
+        near_duplicate=settings.learning.near_duplicate,
+        seed=settings.finetune.seed,
+        learned=_learned_from(earlier),
+        learned_is_tested=settings.finetune.start == "base",
+    )
+
+
+def _without_likes_of_the_test(
+    sides: Sides, known: Sequence[Example], gathered: _Gathered, settings: Settings, left_out: Counter[str]
+) -> tuple[list[Example], list[Preference], list[Judged]]:
+    """What else is learnt from must not say what is tested either; only what is of the test's conversations stays."""
+    held_out = {each.source.conversation for each in sides.test}
+    test = [said(each) for each in sides.test]
+    threshold = settings.learning.near_duplicate or 1.0
+
+    def alike(texts: Sequence[str]) -> set[int]:
+        return {number for _, number in across(test, texts, threshold)}
+
+    replayed = alike([said(each) for each in known])
+    chosen = alike([_said(each, each.chosen) for each in gathered.preferences])
+    replies = alike([_said(each, each.reply) for each in gathered.judged])
+    left_out["near_duplicate_of_test"] += len(replayed)
+    return (
+        [each for number, each in enumerate(known) if number not in replayed],
+        [
+            each
+            for number, each in enumerate(gathered.preferences)
+            if number not in chosen or each.source.conversation in held_out
+        ],
+        [
+            each
+            for number, each in enumerate(gathered.judged)
+            if number not in replies or each.source.conversation in held_out
+        ],
+    )
+
+
+def _said(item: Preference | Judged, reply: str) -> str:
+    weights = (*[0.0] * len(item.prompt), 1.0)
+    return said(Example((*item.prompt, {"role": "assistant", "content": reply}), weights, "imported", item.source))
+
+
+def _learned_from(earlier: Sequence[Manifest]) -> set[str]:
+    """Conversations; of a file, its lines may be others by now, but the name is all that there is to go by."""
+    return {each for manifest in earlier for each in manifest.learned()}
+
+
+# What is said of it
+
+
+def _refuse_too_few(examples: Sequence[Example], counts: DataCounts, least: int) -> None:
+    if len(examples) >= least:
+        return
+    where = "" if counts.source == "log" else f" in {counts.source}"
+    there = "There is 1 example" if len(examples) == 1 else f"There are {len(examples)} examples"
+    said = [f"{there} to learn from{where}, and a run takes {least} (finetune.min_new_examples).", WHAT_COUNTS]
+    if counts.consent:
+        said.append("People: " + ", ".join(f"{many} {_CHOICES[each]}" for each, many in counts.consent.items()) + ".")
+    if counts.left_out:
+        reasons = sorted(counts.left_out.items(), key=lambda each: -each[1])
+        said.append("Left out: " + ", ".join(f"{many} {reason.replace('_', ' ')}" for reason, many in reasons) + ".")
+    raise NotEnoughData(" ".join(said))
+
+
+_CHOICES = {"yes": "said yes", "no": "said no", "unasked": "have not answered"}
+
+
+def _by_why(examples: Sequence[Example]) -> dict[str, int]:
+    return dict(sorted(Counter(each.why for each in examples).items()))
+
+
+def _conversations(examples: Sequence[Example]) -> int:
+    return len({each.source.conversation for each in examples})
+
+
+def _counted(many: int, what: str) -> str:
+    return f"{many} {what}" if many == 1 else f"{many} {what}s"

@@ -1,0 +1,65 @@
+"""What each stage of a run does, and what it stands on: the other files of this package, put one behind the other.
+
+The stages are values, so that a run can be tried out with others in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune.job import Told
+from finetune.record import DataCounts, Decision, Interval, Record, Sample, Training
+from settings import Settings
+from store.session import Store
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The run, as far as it is."""
+
+    settings: Settings
+    store: Store
+    number: int
+    name: str  # of the adapter
+    place: str
+    folder: Path  # the run's
+    file: Path | None  # whose examples are learnt; None: the log's
+    strict: bool
+    offline: bool  # only to be measured
+    record: Record
+    told: Told
+
+
+@dataclass(frozen=True)
+class Trained:
+    training: Training
+    replayed: int = 0  # examples that earlier runs had learned
+    general: int = 0  # the base model's own replies, learnt with the others
+
+
+@dataclass(frozen=True)
+class Decided:
+    decision: Decision
+    table: tuple[Interval, ...] = ()
+    samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True)
+class Promoted:
+    version: int
+    said: str  # one sentence
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Each may be ended at any point and called again. Those that are not awaited block, and are called in a thread."""
+
+    prepare: Callable[[Ground], DataCounts]
+    train: Callable[[Ground], Awaitable[Trained]]
+    evaluate: Callable[[Ground], Awaitable[tuple[str, ...]]]  # notes: what could not be measured
+    decide: Callable[[Ground], Awaitable[Decided]]
+    promote: Callable[[Ground], Awaitable[Promoted]]
+    render: Callable[[Record, Path], None]
