@@ -3,11 +3,11 @@
     python -m bench.finetune [--steps 4] [--conversations 8] [--model FOLDER]
 
 Each way trains LoRA (rank 16, alpha 32, every linear layer) on the same conversations of OASST, from FAMILIAR_DATA
-(else ../shared/data): the best-ranked path of each tree, up to 1,024 tokens, loss on its last reply alone, so many a
-step, each conversation once. Each is a process of its own, one after the other. Tokens are those of the conversations,
-padding not counted; the time is that of the steps alone, without loading. TRL's best settings are packing without
-gradient checkpointing; its number format there is measured both ways and the faster one counts. The processor's time
-stands beside the clock's, for machines that do something else meanwhile.
+(else ../shared/data): the best-ranked path of each tree that has at most 1,024 tokens, loss on its last reply alone,
+so many a step, each conversation once. Each is a process of its own, one after the other. Tokens are those of the
+conversations, padding not counted; the time is that of the steps alone, without loading. TRL's best settings are
+packing without gradient checkpointing; its number formats there are all measured, and the fastest one counts. The
+processor's time stands beside the clock's, for machines that do something else meanwhile.
 Aim: at least 2.5 times the tokens a second of its defaults, and 1.2 times those of its best settings.
 """
 
@@ -27,19 +27,23 @@ from typing import Any
 
 from bench.data import DATA
 
-WAYS = ("ours", "ours float32", "trl defaults", "trl packed", "trl packed float32")
+WAYS = ("ours", "ours float32", "trl defaults", "trl packed", "trl packed float32", "trl packed bfloat16")
 TITLES = {
     "ours": "Familiar's defaults",
     "ours float32": "Familiar, float32",
     "trl defaults": "SFTTrainer's defaults",
     "trl packed": "SFTTrainer: packing, no checkpointing",
     "trl packed float32": "the same in float32",
+    "trl packed bfloat16": "the same with weights in bfloat16",
 }
 RANK, ALPHA, LONGEST, RATE = 16, 32, 1024, 2e-4
 
 
-def conversations(count: int) -> list[list[dict[str, str]]]:
-    """Each ends with a reply."""
+def conversations(folder: Path, count: int) -> list[list[dict[str, str]]]:
+    """Each ends with a reply, and fits whole: what is too long is cut otherwise by each way."""
+    from engine.tokenizer import PromptTokenizer
+
+    tokenizer = PromptTokenizer(folder)
     found = []
     for line in (DATA / "oasst1-en-100-trees.jsonl").read_text(encoding="utf-8").splitlines():
         at = json.loads(line)["prompt"]
@@ -49,7 +53,7 @@ def conversations(count: int) -> list[list[dict[str, str]]]:
             at = min(at["replies"], key=lambda reply: reply.get("rank") or 0, default=None)
         if messages[-1]["role"] == "user":
             messages.pop()
-        if messages:
+        if messages and tokenizer.count(messages) <= LONGEST:
             found.append(messages)
     return [found[place % len(found)] for place in range(count)]
 
@@ -63,7 +67,7 @@ def ours(folder: Path, work: Path, steps: int, each: int, dtype: Any) -> dict[st
 
     learnt = tuple(
         Example(tuple(messages), (0.0,) * (len(messages) - 1) + (1.0,), "imported", Source(f"file:oasst:{number}"))
-        for number, messages in enumerate(conversations(steps * each))
+        for number, messages in enumerate(conversations(folder, steps * each))
     )
     renderer = Renderer(folder)
     tokens = sum(len(encoded.ids) for one in learnt if (encoded := renderer.encode(one, LONGEST)))
@@ -90,7 +94,7 @@ def trl(folder: Path, work: Path, steps: int, each: int, **best: Any) -> dict[st
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    rows = [{"prompt": one[:-1], "completion": one[-1:]} for one in conversations(steps * each)]
+    rows = [{"prompt": one[:-1], "completion": one[-1:]} for one in conversations(folder, steps * each)]
     settings = SFTConfig(
         output_dir=str(work), learning_rate=RATE, num_train_epochs=1, per_device_train_batch_size=each,
         use_cpu=True, max_length=LONGEST, save_strategy="no", report_to="none", disable_tqdm=True, **best,
@@ -135,6 +139,9 @@ def measure(way: str, folder: Path, steps: int, each: int) -> dict[str, Any]:
         "trl defaults": lambda work: trl(folder, work, steps, each),
         "trl packed": lambda work: trl(folder, work, steps, each, **packed),
         "trl packed float32": lambda work: trl(folder, work, steps, each, **packed, **plain),
+        "trl packed bfloat16": lambda work: trl(
+            folder, work, steps, each, **packed, model_init_kwargs={"dtype": "bfloat16"}
+        ),
     }
     with tempfile.TemporaryDirectory() as work:
         count = ways[way](Path(work))
@@ -155,7 +162,7 @@ def main() -> None:
 
     from bench.running import heading
     from engine import hardware, models
-    from finetune.process import QUIET
+    from finetune.process import PATIENT, QUIET
     from settings import load
 
     configured = load()
@@ -170,7 +177,7 @@ def main() -> None:
         options = ["--way", way, "--model", str(folder), "--steps", str(asked.steps)]
         ended = subprocess.run(
             [sys.executable, "-m", "bench.finetune", *options, "--conversations", str(asked.conversations)],
-            env=os.environ | QUIET,
+            env=(PATIENT if way.startswith("ours") else {}) | os.environ | QUIET,
             capture_output=True,
             text=True,
         )

@@ -177,6 +177,7 @@ class Assistant:
                         yield Token(text)
                 elif isinstance(item, Done):
                     turn.done = item
+                    turn.adapter = item.adapter
                 elif isinstance(item, Retrieved):
                     yield item
                 else:

@@ -6,7 +6,8 @@
 
 Whoever stops listening stops the work: closing the generator or cancelling its task closes the HTTP connection, and
 vLLM aborts the request. When the engine is lost before the first piece of a reply, the request is sent once more as
-soon as the engine is back; after it, the reader has seen something that a second try would contradict.
+soon as the engine is back; after it, the reader has seen something that a second try would contradict. An engine that
+was started anew on purpose, to serve something else, is not lost: requests are sent again as often as that happens.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ class EngineClient:
         self._first_token_timeout_s = first_token_timeout_s
         self._between_tokens_timeout_s = between_tokens_timeout_s
         self._address: Address | None = None
+        self._life = ("", 0)  # of the engine: where it is, and how often it had crashed when it became ready
         self._tokenizers: dict[Path, PromptTokenizer | None] = {}
         self._loading = asyncio.Lock()
 
@@ -115,6 +117,7 @@ class EngineClient:
             async for state in states:
                 if state.address is not None and state.phase == "ready":
                     self._address = state.address
+                    self._life = (state.address.url, state.restarts)
                     return
                 yield state
         finally:
@@ -137,11 +140,13 @@ class EngineClient:
         Raises EngineFailed, EngineLost, EngineBusy, ReplyTimeout, PromptTooLong, UnknownModel, WrongKey, EngineRefused.
         """
         queued = started = 0.0
-        waiting, sent_before = self.ready(), False
+        waiting, waiting_again, lost_before, life = self.ready(), False, False, self._life
         while True:
             async with aclosing(waiting) as states:
                 async for state in states:
                     yield state
+            lost_before = lost_before or (waiting_again and not self._started_anew_since(life))
+            life = self._life
             queued = queued or time.monotonic()
             try:
                 async with self._queue.slot(request.person):
@@ -155,11 +160,15 @@ class EngineClient:
                 yield done  # whatever the listener does with it, the slot is free
                 return
             except Broken as error:
-                if sent_before:
+                if lost_before:
                     raise EngineLost(
                         f"The engine was lost twice before it began to reply ({error}). Try again later."
                     ) from error
-            waiting, sent_before = self._recovered(), True
+            waiting, waiting_again = self._recovered(), True
+
+    def _started_anew_since(self, life: tuple[str, int]) -> bool:
+        """Is it another engine than that one, and did none crash in between?"""
+        return self._life[0] != life[0] and self._life[1] == life[1]
 
     async def complete(self, request: ChatRequest) -> tuple[str, Done]:
         """The whole reply at once. Raises like `stream`."""

@@ -48,6 +48,7 @@ CRASH_WINDOW_S = 600.0
 PROBE_EVERY_S = 30.0  # of an idle server
 STALL_S = 60.0  # without a new token while replies are under way
 DRAIN_S = 120.0
+QUIET_LOOKS = 3  # in a row: what has just been sent is counted only when its text has become tokens
 TERM_GRACE_S = 10.0
 
 # What vLLM logs when a phase begins; other versions that say something else only make the progress coarser.
@@ -285,11 +286,12 @@ class Supervisor:
     async def _drain(self, session: aiohttp.ClientSession, running: Running) -> None:
         """Let running replies end; new turns wait, since the state is no longer ready."""
         self._say("restarting", detail="to change what it serves")
-        deadline = time.monotonic() + DRAIN_S
-        while time.monotonic() < deadline and running.guard.returncode is None:
+        deadline, quiet = time.monotonic() + DRAIN_S, 0
+        while time.monotonic() < deadline and running.guard.returncode is None and quiet < QUIET_LOOKS:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                if not (await probe.metrics(session, running.address)).get("vllm:num_requests_running", 0):
-                    return
+                numbers = await probe.metrics(session, running.address)
+                under_way = numbers.get("vllm:num_requests_running", 0) + numbers.get("vllm:num_requests_waiting", 0)
+                quiet = 0 if under_way else quiet + 1
             await asyncio.sleep(0.3)
 
     async def _lora(self) -> bool:

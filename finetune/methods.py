@@ -64,7 +64,7 @@ WAYS = {
             "engine loads no DoRA adapters, so it is merged.",
         ),
         Way(
-            *("pissa", "LoRA from PiSSA", 2e-4, "adapter"),
+            *("pissa", "LoRA from PiSSA", 4e-4, "adapter"),
             "LoRA that starts from the largest singular values of the weights (Meng et al. 2024, arXiv:2404.02948). "
             "What is served is the difference to that start: a plain LoRA adapter of twice the rank.",
         ),
@@ -79,7 +79,7 @@ WAYS = {
             "engine loads no IA3 adapters, so it is merged.",
         ),
         Way(
-            *("bottleneck", "Bottleneck adapter", 1e-3, "model"),
+            *("bottleneck", "Bottleneck adapter", 1e-2, "model"),
             "A narrow layer beside each feed-forward layer: the parallel adapter of He et al. 2022 "
             "(arXiv:2110.04366), gated as the feed-forward layer itself is. The bottlenecks in series of Houlsby et "
             "al. 2019 (arXiv:1902.00751) could be neither merged nor served; this one is rank more neurons of the "
@@ -102,11 +102,11 @@ WAYS = {
             "that is honest.",
         ),
         Way(
-            *("top_layers", "Top layers", 1e-4, "model"),
+            *("top_layers", "Top layers", 3e-4, "model"),
             "The upper quarter of the layers, at least one, and the normalisation above them; all below stays.",
         ),
         Way(
-            *("full", "Full fine-tuning", 3e-5, "model"),
+            *("full", "Full fine-tuning", 5e-5, "model"),
             "Every parameter. Takes several times the memory of the model.",
         ),
     )

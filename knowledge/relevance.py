@@ -41,8 +41,8 @@ FLOOR = 0.3
 # question. They tell less, and shall rather hide an answer than show what is none: of 400 questions each, 66% (SQuAD)
 # and 36% (DRCD) have their own paragraph above the floor, 5.5% and none have one of another article.
 ASSUMED_COSINE = 0.81
-# The smallest index that the above was fitted on. Of fewer chunks, how many hold a word says little of how rare it is: of
-# one chunk, what it does not hold would count twice what it holds, and hide an answer for one word of the asker's own.
+# The smallest index that the above was fitted on. Of fewer chunks, how many hold a word says little of how rare it is:
+# of one chunk, what it does not hold would count twice what it holds, and hide an answer for one word of their own.
 FEW = 30
 SAMPLED = 256  # chunks whose vectors tell what unrelated texts score
 

@@ -149,3 +149,40 @@ async def test_leaving_the_client_ends_what_is_under_way(vllm: FakeVllm, connect
     with pytest.raises(EngineLost):
         await anext(pieces)
     await eventually(lambda: len(vllm.aborted) == 1)
+
+
+class Renewed(FakeConnection):
+    """At the waits of `at` it leads to a new process at another port, after so many crashes."""
+
+    vllm: FakeVllm
+    at: tuple[int, ...]
+    crashes = 0
+
+    async def wait(self) -> AsyncIterator[State]:
+        if self.waits in self.at:
+            await self.vllm.stop()
+            self.vllm.port = 0
+            await self.vllm.start()
+            self.address = self.vllm.address
+            self.restarts += self.crashes
+        self.waits += 1
+        yield State(phase="ready", since=0, address=self.address, restarts=self.restarts)
+
+    restarts = 0
+
+
+async def test_an_engine_started_anew_on_purpose_is_not_lost_however_often(vllm: FakeVllm) -> None:
+    connection = Renewed(vllm.address)
+    connection.vllm, connection.at = vllm, (1, 2, 3)
+    vllm.script(Cut(), Cut(), Cut(), Reply("All", " well"))
+    async with client_of(connection) as client:
+        assert texts(await all_of(client, asks())) == ["All", " well"]
+
+
+async def test_an_engine_that_crashes_is_lost_at_the_second_time(vllm: FakeVllm) -> None:
+    connection = Renewed(vllm.address)
+    connection.vllm, connection.at, connection.crashes = vllm, (1, 2), 1
+    vllm.script(Cut(), Cut(), Reply("too late"))
+    async with client_of(connection) as client:
+        with pytest.raises(EngineLost, match="twice"):
+            await all_of(client, asks())
