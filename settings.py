@@ -130,8 +130,9 @@ class Learning(Section):
     redact: bool = True
     near_duplicate: Share = 0.8
     validation_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
-    test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.25
     apart: Literal["off", "groups"] = "off"
+    sealed_days: Annotated[float, Field(ge=0)] = 0.0
 
 
 Method = Literal[
@@ -169,7 +170,7 @@ class Finetune(Section):
     start: Literal["base", "last"] = "base"
     replay: Annotated[float, Field(ge=0)] = 1.0
     general: Annotated[float, Field(ge=0)] = 0.2
-    kl: Annotated[float, Field(ge=0)] = 0.1
+    kl: Annotated[float, Field(ge=0)] = 4.0
     l2: Annotated[float, Field(ge=0)] = 0.0
     gpu: Literal["sleep", "share"] = "sleep"
     timeout_hours: Annotated[float, Field(gt=0)] = 24
@@ -196,7 +197,7 @@ class Gate(Section):
     max_general_perplexity: Annotated[float, Field(ge=1)] = 1.03
     max_round_loss: Annotated[float, Field(ge=0)] = 0.1
     max_length_change: Annotated[float, Field(gt=0)] = 0.3
-    max_probes_lost: Annotated[int, Field(ge=0)] = 0
+    max_probes_lost: Annotated[int, Field(ge=0)] = 2
     max_more_refusals: Share = 0.05
     max_more_loops: Share = 0.05
     replies: Annotated[int, Field(ge=0)] = 40

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# On a machine with an NVIDIA GPU: the live tests and the three benches, with the card's name, into one file.
+# On a machine with an NVIDIA GPU: the live tests and the benches that depend on it, with the card's name, into one file.
 #
 #     bench/gpu.sh [FILE]          default: gpu-figures.txt
 #
@@ -12,7 +12,8 @@ make setup PROFILE=gpu || exit 1
 {
   nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
   .venv/bin/pytest tests/live
-  for name in overhead engines prefix; do
+  # sharing: what people wait for while a model is trained on the same GPU, with finetune.gpu sleep and share.
+  for name in overhead engines prefix sharing; do
     echo
     .venv/bin/python -m "bench.$name"
   done

@@ -1,7 +1,6 @@
 """What redaction finds and what it takes for personal data, beside Presidio as it comes; and how fast both are.
 
-    python -m bench.redaction [--errors]            --errors also lists what was missed or mistaken
-    python -m bench.redaction --names TRAIN TEST    finetune.names, learnt and asked on files in CoNLL's columns
+    python -m bench.redaction [--errors]    --errors also lists what was missed or mistaken
 
 The corpus is made: tests/finetune/redact/corpus.jsonl, English and Chinese, half of it texts in which nothing personal
 stands but much that looks so. All values are of reserved ranges or published examples. It was written by who wrote the
@@ -10,7 +9,8 @@ once before any rule was mended for them: recall 75% in English and 100% in Chin
 
 A value is found when every character of it is covered. A finding is right when it touches a value. Presidio's
 pattern recognisers have their own defaults (English, no threshold, no context words, no network), and are asked only
-for the kinds that are marked here; names are not among them, since it needs a model for names.
+for the kinds that are marked here; names are not among them, since it needs a model for names. `bench.names` measures
+those of third persons.
 """
 
 from __future__ import annotations
@@ -183,18 +183,6 @@ def main(show_errors: bool) -> None:
         print("\n" + "\n".join(both["Familiar"].errors))
 
 
-def third_persons(train: Path, test: Path) -> None:
-    from finetune import names
-    from knowledge.embedding import bundled
-    from settings import load
-
-    states = names.States(bundled.ensure(load().data.folder, print))
-    begun = time.process_time()
-    tagger = names.learn(names.read(train), states)
-    print(f"Learnt from {train.name} in {time.process_time() - begun:.0f} s; whole names in {test.name}:\n")
-    print(names.evaluated(tagger, names.read(test), states).printed)
-
-
 def _percent(share: float) -> str:
     return "-" if share != share else f"{share:.1%}"
 
@@ -202,9 +190,4 @@ def _percent(share: float) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--errors", action="store_true")
-    parser.add_argument("--names", nargs=2, type=Path, metavar=("TRAIN", "TEST"))
-    chosen = parser.parse_args()
-    if chosen.names:
-        third_persons(*chosen.names)
-    else:
-        main(chosen.errors)
+    main(parser.parse_args().errors)

@@ -10,13 +10,14 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bot.assistant import Assistant
 from engine import hardware, models
 from engine.client import EngineClient
 from engine.process import LocalEngine
 from engine.state import Address
-from settings import Data, Persona, Settings, load
+from settings import Data, Finetune, Persona, Settings, load
 from store.session import Store
 
 
@@ -32,8 +33,13 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def running(personas: tuple[Persona, ...], **engine: object) -> AsyncIterator[Bench]:
-    """A ready engine with the configured model and the given settings, and an assistant on a database file."""
+async def running(
+    personas: tuple[Persona, ...], *, gpu: Literal["sleep", "share"] = "sleep", **engine: object
+) -> AsyncIterator[Bench]:
+    """A ready engine with the configured model and the given settings, and an assistant on a database file.
+
+    `gpu`: what becomes of the engine's GPU while a model is trained.
+    """
     configured = load()
     with tempfile.TemporaryDirectory() as folder:
         shared = configured.data.folder / "models"
@@ -42,6 +48,7 @@ async def running(personas: tuple[Persona, ...], **engine: object) -> AsyncItera
         settings = Settings(
             data=Data(folder=Path(folder)),
             engine=configured.engine.model_copy(update={"keep_alive_minutes": 0, **engine}),
+            finetune=Finetune(gpu=gpu),
             persona=personas,
         )
         local = LocalEngine(settings)

@@ -28,7 +28,7 @@ from bot.stoppable import arrivals
 from bot.texts import texts_for
 from bot.turn import Asked, Turn, id_of
 from engine import adapters
-from engine.client import ChatRequest, Delta, Done, EngineClient
+from engine.client import ChatRequest, Delta, Done, EngineClient, answering
 from engine.models import sampling_defaults
 from engine.state import Address, State
 from settings import Persona, Settings
@@ -198,7 +198,7 @@ class Assistant:
         await self._prepare(turn, await self.client.address(), asked)
         if turn.retrieval is not NOT_SEARCHED:
             yield turn.retrieved()
-        request = ChatRequest(turn.prompt.messages, turn.sampling, person=str(asked.person.id), adapter=turn.adapter)
+        request = ChatRequest(turn.prompt.messages, turn.sampling, person=str(asked.person.id), adapter=asked.adapter)
         async with aclosing(self.client.stream(request)) as items:
             async for item in items:
                 yield item
@@ -207,7 +207,7 @@ class Assistant:
         """Fill in what the engine is asked. Raises PromptTooLong."""
         persona, history, length = asked.persona, asked.history, address.max_model_len
         reserve = min(self.settings.assistant.reply_reserve_tokens, persona.sampling.max_tokens, length // 2)
-        turn.model, turn.adapter = address.model, asked.adapter
+        turn.model, turn.adapter = address.model, answering(asked.adapter, address)
         variables = prompts.variables(asked.conversation.created_at, asked.person.name, self._language(asked.person))
         turn.prompt = await prompts.build(
             persona,

@@ -16,12 +16,12 @@ from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from bot.asking import ask
 from bot.assistant import HERE, Assistant, Origin
-from bot.details import Details, about_version
+from bot.details import Details, about_version, stood_for
 from bot.errors import ChatError
 from bot.events import Event
 from bot.kept import Kept
 from bot.texts import Texts, texts_for
-from engine.adapters import resolve
+from engine.adapters import elsewhere, resolve
 from settings import Persona
 from store import conversations, feedback, people, versions
 from store.conversations import Hit, Listed
@@ -70,7 +70,7 @@ class Chat:
         self.person = person
         self.conversation = None
         self.texts = texts
-        self.kept = Kept(assistant.store, assistant.settings.learning.consent, self._person_id)
+        self.kept = Kept(assistant.store, assistant.settings.learning, self._person_id)
         self._assistant = assistant
         self._settings = assistant.settings
         self._channel = channel
@@ -266,11 +266,14 @@ class Chat:
     async def models(self) -> list[ModelChoice]:
         """What can answer: the adapter in force, the base model, and every adapter version that is loaded."""
         choices = [("auto", await self._what_auto_means()), ("base", self.texts.t("model.base"))]
-        for version in await self._stored(versions.versions):
-            if version.loaded:
+        others = await self._stored(elsewhere, self._where)
+        there = await self._stored(versions.versions)
+        for version in there:
+            if version.loaded and version.name not in others:
                 choices.append((version.served_name, about_version(version, self.texts)))
         if self.model not in dict(choices):
             choices.append((self.model, self.texts.t("model.gone")))
+        choices = stood_for(choices, there, self.texts, auto=bool(self.persona.adapter))
         return [ModelChoice(name, note, name == self.model) for name, note in choices]
 
     async def use_model(self, name: str) -> None:
@@ -313,19 +316,25 @@ class Chat:
 
     # What is kept about the person, beside `kept`
 
+    def before_forgetting(self, question: str) -> str:
+        """The text of this key, by which the person is asked, with what may be kept for some days all the same."""
+        days = self._settings.learning.sealed_days
+        asked = self.texts.t(question)
+        return f"{asked}\n\n{self.texts.t('ask.sealed', days=f'{days:g}')}" if days else asked
+
     async def forget(self, everything: bool) -> Forgotten | None:
         """Delete this conversation, or everything about the person and say how much that was, for good.
 
         A new conversation follows.
         """
-        forgotten = None
+        forgotten, seal = None, self._settings.learning.sealed_days > 0
         if everything:
-            forgotten = await self._stored(people.forget, await self._person_id())
+            forgotten = await self._stored(people.forget, await self._person_id(), seal=seal)
             self.person = Person(name=self.person.name, language=self.person.language)
         elif self.conversation is None:
             raise ChatError("nothing_to_forget")
         else:
-            await self._stored(conversations.delete, _id(self.conversation), await self._person_id())
+            await self._stored(conversations.delete, _id(self.conversation), await self._person_id(), seal=seal)
         await self.new()
         return forgotten
 
@@ -411,12 +420,17 @@ class Chat:
             known = ", ".join(persona.name for persona in self._settings.persona)
             raise ChatError("no_such_persona", name=name, known=known)
 
+    @property
+    def _where(self) -> str:
+        """As an adapter of a group's own is asked for."""
+        return f"{self._channel}:{self._place}" if self._place else ""
+
     async def _what_auto_means(self) -> str:
         wanted = self.persona.adapter
         if wanted:
             return self.texts.t("model.auto_persona", adapter=wanted)
-        here, place = self.conversation or self._next, f"{self._channel}:{self._place}" if self._place else ""
-        active = await self._stored(resolve, "", sticky=here.id, place=place)
+        here = self.conversation or self._next
+        active = await self._stored(resolve, "", sticky=here.id, place=self._where)
         return self.texts.t("model.auto", adapter=active) if active else self.texts.t("model.auto_base")
 
     async def _stored(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bot.texts import Texts
@@ -40,6 +41,21 @@ def about_version(version: Version, texts: Texts) -> str:
     if version.share is not None:
         return texts.t("model.on_trial", adapter=said, share=f"{version.share:.0%}")
     return said
+
+
+def stood_for(
+    choices: list[tuple[str, str]], there: Iterable[Version], texts: Texts, *, auto: bool
+) -> list[tuple[str, str]]:
+    """Names and notes of models; while a whole model is in force, the others say that it answers in their place.
+
+    `auto`: is "auto" one of those others, since the persona has an adapter?
+    """
+    whole = next((each.served_name for each in there if each.whole and each.in_force), "")
+    itself = {whole} if auto else {whole, "auto"}
+    return [
+        (name, texts.t("model.stood_for", note=note, whole=whole) if whole and name not in itself else note)
+        for name, note in choices
+    ]
 
 
 def _writer(details: Details, texts: Texts) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from bot.asking import ask
 from bot.errors import ChatError
+from settings import Learning
 from store import people, versions
 from store.people import Stats
 from store.session import Store
@@ -22,14 +23,16 @@ class Privacy:
     policy: Policy  # the operator's: settings.learning.consent
     choice: Choice | None  # the person's; None while not asked
     learns: bool  # may this person's conversations train adapters, as things stand?
+    sealed_days: float = 0.0  # the operator's: settings.learning.sealed_days
 
 
 class Kept:
     """`person_id` tells whose it is; somebody who was forgotten and comes back is a new person. Raises ChatError."""
 
-    def __init__(self, store: Store, policy: Policy, person_id: Callable[[], Awaitable[int]]) -> None:
+    def __init__(self, store: Store, learning: Learning, person_id: Callable[[], Awaitable[int]]) -> None:
         self._store = store
-        self._policy = policy
+        self._policy: Policy = learning.consent
+        self._sealed_days = learning.sealed_days
         self._person_id = person_id
 
     async def export(self) -> dict[str, Any]:
@@ -43,7 +46,7 @@ class Kept:
         """A person's own no always counts, their yes only where the operator lets conversations be learnt from."""
         choice = await ask(people.consent, self._store, await self._person_id())
         learns = (self._policy == "all" and choice != "no") or (self._policy == "ask" and choice == "yes")
-        return Privacy(self._policy, choice, learns)
+        return Privacy(self._policy, choice, learns, self._sealed_days)
 
     async def consent(self, choice: Choice) -> None:
         await ask(people.give_consent, self._store, await self._person_id(), choice)

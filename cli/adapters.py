@@ -73,7 +73,7 @@ def add(
 
 @app.command()
 def rollback(name: Annotated[str, typer.Argument(help="The adapter's name.")] = "familiar") -> None:
-    """Put the version before the one in force back; from the first, the base model."""
+    """One step back: a canary ends; else the version before answers again, or from the first the base model."""
 
     async def command(settings: Settings) -> int:
         from engine.in_force import roll_back

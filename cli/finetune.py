@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
+from cli.learnt import followed, in_force, last_progress, left_in_force, listed, show, tell, verdict_of
 from cli.running import Phases, err, out, service_log, short, store_of
 from cli.running import run as run_command
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
-    from finetune.job import Progress
-    from finetune.record import Record
+    from finetune.apart import Target
     from settings import Settings
     from store.session import Store
     from store.tables import Run
@@ -33,9 +31,9 @@ def run(
     data: Annotated[Path | None, typer.Option(help="Learn from this file (JSONL) instead of the log.")] = None,
     strict: Annotated[bool, typer.Option(help="A malformed line of the file refuses it.")] = False,
     resume: Annotated[int | None, typer.Option(help="Go on with the run of this number.")] = None,
-    override: Annotated[str, typer.Option(help="Promote it though it is not proven: why. It is logged.")] = "",
+    override: Annotated[str, typer.Option(help="Promote it even if rejected or not proven: why. It is logged.")] = "",
     method: Annotated[str, typer.Option(help="Instead of finetune.method, e.g. dora.")] = "",
-    group: Annotated[str, typer.Option(help="The adapter of this group's own, e.g. telegram:-100123.")] = "",
+    group: Annotated[str, typer.Option(help="Only the adapter of this group's own: telegram:-100123 | private.")] = "",
     offline: Annotated[bool, typer.Option(help="Train and measure only; nothing is put in force.")] = False,
     scheduled: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
@@ -43,18 +41,24 @@ def run(
     _refuse_unknown_method(method)
 
     async def command(settings: Settings, store: Store) -> int:
-        from engine.adapters import DEFAULT, apart_name
         from finetune.run import run as learn
 
-        places = [group] if group else ["", *(await _groups(settings, store) if scheduled else ())]
+        targets, too_few = await _targets(settings, store, one=group if group or data or resume is not None else None)
+        if override and len(targets) > 1:
+            raise typer.BadParameter("--override is for one adapter. Say which with --group, or --group private.")
+        for each in too_few:
+            said = f"{each.title}: {each.examples} examples, and a run takes {settings.finetune.min_new_examples}."
+            out().print(said, markup=False)
         failed = 0
-        for place in places:
-            with _shown() as told:
+        for target in targets:
+            if len(targets) + len(too_few) > 1:
+                out().print(f"{target.title}: the adapter {target.name}", style="bold", markup=False)
+            with followed() as told:
                 record = await learn(
                     settings,
                     store,
-                    name=apart_name(place) if place else DEFAULT,
-                    place=place,
+                    name=target.name,
+                    place=target.place,
                     file=data,
                     strict=strict,
                     offline=offline,
@@ -64,7 +68,7 @@ def run(
                     override=override,
                     told=told,
                 )
-            _tell(settings, record)
+            tell(settings, record, quoting=not scheduled)
             failed += record.verdict == "failed"
         return 1 if failed else 0
 
@@ -87,13 +91,13 @@ def status() -> None:
         if not rows:
             screen.print("Nothing has been learnt yet. `familiar finetune run` (or `make finetune`) begins.")
         else:
-            screen.print(_table(rows, going))
-        if going and rows and (line := await asyncio.to_thread(_last_progress, settings, rows[0].id)):
+            screen.print(listed(rows, going))
+        if going and rows and (line := await asyncio.to_thread(last_progress, settings, rows[0].id)):
             screen.print(line, markup=False)
         for canary in await asyncio.to_thread(canaries.all_under_way, store):
             said = f"{canary.name}@{canary.version} answers {canary.share:.0%} of the conversations"
             screen.print(f"{said} since {canary.started_at.astimezone():%Y-%m-%d %H:%M}.")
-        screen.print(await asyncio.to_thread(_in_force, store))
+        screen.print(await asyncio.to_thread(in_force, store))
         due = await asyncio.to_thread(first_time, settings, store, now())
         screen.print(
             f"The next run is due {due:%Y-%m-%d %H:%M}." if due else "No run is scheduled (finetune.schedule)."
@@ -121,10 +125,10 @@ def report(
         folder = folders.folder_of(settings, row.id or 0)
         record = await asyncio.to_thread(folders.load, folder)
         if record is None:
-            out().print(f"Run {row.id}: {_verdict(row)}. {row.said}", markup=False)
+            out().print(f"Run {row.id}: {verdict_of(row)}. {row.said}", markup=False)
             out().print("Of a run that is old, or had nothing to learn, no more is kept.")
             return 0
-        _show(record)
+        show(record)
         file = folder / folders.REPORT
         if not file.exists():
             return 0
@@ -161,7 +165,7 @@ def rollback(name: Annotated[str, typer.Argument(help="The adapter's name.")] = 
         from finetune import promote as promotion
 
         now = await promotion.rollback(settings, store, connect(settings), name, Phases())
-        out().print(f"{now} is in force." if now else "The base model is in force.")
+        out().print(await asyncio.to_thread(left_in_force, store, name, now))
         return 0
 
     _run(command)
@@ -201,7 +205,7 @@ def export(
     async def command(settings: Settings, store: Store) -> int:
         from finetune.export import export as write
 
-        with _shown() as told:
+        with followed() as told:
             done = await asyncio.to_thread(write, settings, store, file, form, told)  # type: ignore[arg-type]
         out().print(f"{done.rows} rows of {done.people} people are in {short(file)}.", markup=False)
         if done.redactions:
@@ -227,14 +231,14 @@ def _run(
     """With the store open. What is forgotten leaves old runs first."""
 
     async def with_store(settings: Settings) -> int:
-        from finetune import forgotten
         from finetune.errors import FinetuneError
+        from finetune.run import tidy as clear_forgotten
         from finetune.wiring import REAL
 
         try:
             async with store_of(settings) as store:
                 if tidy:
-                    await asyncio.to_thread(forgotten.erase, settings, store, REAL.render)
+                    await asyncio.to_thread(clear_forgotten, settings, store, REAL.render)
                 return await command(settings, store)
         except (FinetuneError, OSError) as error:
             err().print(str(error), style="red", markup=False, soft_wrap=True)
@@ -249,116 +253,7 @@ def _run(
         run_command(with_store, log=log)
 
 
-@contextlib.contextmanager
-def _shown() -> Iterator[Callable[[Progress], None]]:
-    """A bar in a terminal, plain lines elsewhere: one a stage, and one every tenth of it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    screen = err()
-    if not screen.is_terminal:
-        yield _lines()
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=screen, transient=True) as bars:
-        bar = bars.add_task("", total=None)
-
-        def told(progress: Progress) -> None:
-            text = f"{progress.stage}{': ' if progress.said else ''}{progress.said}"
-            bars.update(bar, description=text, completed=progress.done, total=progress.total or None)
-
-        yield told
-
-
-def _lines() -> Callable[[Progress], None]:
-    shown: dict[str, int] = {}
-
-    def told(progress: Progress) -> None:
-        tenth = 10 * progress.done // progress.total if progress.total else 0
-        if shown.get(progress.stage, -1) >= tenth:
-            return
-        shown[progress.stage] = tenth
-        count = f" {progress.done}/{progress.total}" if progress.total else ""
-        err().print(f"· {progress.stage}{count}{' ' if progress.said else ''}{progress.said}", markup=False)
-
-    return told
-
-
-# What is shown
-
-
-def _tell(settings: Settings, record: Record) -> None:
-    from finetune import folders
-
-    failed = record.verdict == "failed"
-    screen = err() if failed else out()
-    if record.data is not None:
-        _show(record)
-    else:
-        verdict = record.verdict.replace("_", " ")
-        screen.print(f"Run {record.number}: {verdict}. {record.said}", markup=False, soft_wrap=True)
-    if failed:
-        screen.print(f"`familiar finetune run --resume {record.number}` goes on with it.", markup=False)
-    report = folders.folder_of(settings, record.number) / folders.REPORT
-    if report.exists():
-        screen.print(f"Report: {short(report)}", markup=False, soft_wrap=True)
-
-
-def _show(record: Record) -> None:
-    """The report in the terminal."""
-    from finetune.report import text
-
-    out().print(text(record))
-
-
-def _table(rows: list[Run], going: bool) -> object:
-    from rich.table import Table
-
-    table = Table("run", "adapter", "by", "began", "state", "version", "said")
-    for position, row in enumerate(rows):
-        state = _verdict(row) if row.state == "ended" else row.state
-        if row.state != "ended" and not (going and position == 0):
-            state += " (cut short)"
-        version = str(row.version) if row.version is not None else ""
-        began = f"{row.started_at.astimezone():%Y-%m-%d %H:%M}"
-        table.add_row(str(row.id), row.name, row.trigger, began, state, version, _plain(row.said))
-    return table
-
-
-def _plain(text: str) -> Text:
-    from rich.text import Text
-
-    return Text(text)
-
-
-def _verdict(row: Run) -> str:
-    return row.verdict.replace("_", " ") if row.verdict else row.state
-
-
-def _in_force(store: Store) -> str:
-    from engine.adapters import served_name
-    from store import adapters, lineage
-
-    active = [row for row in adapters.all_adapters(store) if row.active]
-    names = ", ".join(served_name(row) for row in active) or "the base model"
-    concerned = {each.adapter: each.conversations for each in lineage.to_leave_out(store)}
-    lines = [f"In force: {names}."]
-    for row in active:
-        if many := concerned.get(served_name(row)):
-            lines.append(f"{served_name(row)} learned from conversations that are forgotten since: {many}.")
-    return "\n".join(lines)
-
-
-def _last_progress(settings: Settings, number: int | None) -> str:
-    import json
-
-    from finetune import folders
-
-    with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
-        lines = (folders.folder_of(settings, number or 0) / "progress.jsonl").read_text(encoding="utf-8").splitlines()
-        row = json.loads(lines[-1])
-        return f"Run {number} is {row['stage']}: {row['done']} of {row['total']}. {row['said']}".strip()
-    return ""
+# What is given
 
 
 def _chosen(store: Store, number: int | None) -> Run:
@@ -378,9 +273,6 @@ def _chosen(store: Store, number: int | None) -> Run:
     return over[-1]
 
 
-# What is given
-
-
 def _name_and_version(version: str) -> tuple[str, int]:
     from engine.adapters import DEFAULT
 
@@ -397,13 +289,13 @@ def _refuse_unknown_method(method: str) -> None:
         raise typer.BadParameter(f"{method!r} is none of {', '.join(get_args(Method))}")
 
 
-async def _groups(settings: Settings, store: Store) -> list[str]:
-    """Those that may have an adapter of their own."""
-    from store import places
+async def _targets(settings: Settings, store: Store, one: str | None) -> tuple[tuple[Target, ...], tuple[Target, ...]]:
+    """The adapters to be learnt, and the groups that have too few examples; of `one` place alone, where it is given."""
+    from finetune import apart
 
-    if settings.learning.apart != "groups":
-        return []
-    return [f"{each.channel}:{each.external_id}" for each in await asyncio.to_thread(places.listing, store)]
+    if one is not None:
+        return (apart.of(one),), ()
+    return await asyncio.to_thread(apart.targets, settings, store)
 
 
 @contextlib.asynccontextmanager

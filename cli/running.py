@@ -112,6 +112,8 @@ async def assistant_of(settings: Settings, knowledge: Knowledge | None = None) -
     from bot.assistant import Assistant
     from engine.client import EngineClient
     from engine.process import connect
+    from store import sealed
+    from store.errors import StoreError
 
     if not settings.engine.url:
         await model_folder(settings)
@@ -122,6 +124,8 @@ async def assistant_of(settings: Settings, knowledge: Knowledge | None = None) -
         between_tokens_timeout_s=settings.engine.between_tokens_timeout_s,
     )
     async with store_of(settings) as store, client:
+        with contextlib.suppress(StoreError):  # it is tried again at the next start
+            await asyncio.to_thread(sealed.release, store, settings.learning.sealed_days)
         yield Assistant(store, client, settings, knowledge)
 
 

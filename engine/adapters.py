@@ -33,7 +33,7 @@ from engine.errors import AdapterRefused, EngineLost, UnknownModel
 from engine.lora_server import Loaded
 from engine.state import Address
 from store import adapters as table
-from store import canaries
+from store import canaries, places, runs
 from store.errors import NotFound
 from store.session import Store
 from store.tables import Adapter
@@ -57,7 +57,7 @@ def resolve(store: Store, wanted: str, *, sticky: int | None = None, place: str 
 
     `sticky` is the number of the conversation: while a canary is under way, some conversations get its version instead
     of the active one, each always the same. In a `place` (a group, as "channel:id") that has an adapter of its own in
-    force, "" stands for that.
+    force, "" stands for that; the adapter of another group is not to be had there, nor in private.
     """
     if wanted == BASE:
         return ""
@@ -71,6 +71,8 @@ def resolve(store: Store, wanted: str, *, sticky: int | None = None, place: str 
     if parts is None:
         raise UnknownModel(f"{wanted!r} is not the name of an adapter. {_choice(store)}")
     name, version = parts["name"], parts["version"]
+    if name in elsewhere(store, place):
+        raise UnknownModel(f"The adapter {name} answers in its own group alone. Choose another one.")
     adapter = _row(store, name, int(version)) if version else _answering(store, name, sticky)
     if adapter is None:
         raise UnknownModel(f"No version of an adapter {name!r} is in force. {_choice(store)}")
@@ -94,9 +96,33 @@ def _answering(store: Store, name: str, sticky: int | None) -> Adapter | None:
     return active
 
 
+def elsewhere(store: Store, place: str) -> set[str]:
+    """The names of the adapters that groups have for themselves, and that are not to be had in this place."""
+    return _apart_names(store) - {apart_name(place)}
+
+
+def stands_in(store: Store, name: str) -> Adapter | None:
+    """What answers where `name` would: its version in force, or everybody's while a group has none. None: the base."""
+    own = table.active(store, name)
+    if own is None and name in _apart_names(store):
+        return table.active(store, DEFAULT)
+    return own
+
+
+def _apart_names(store: Store) -> set[str]:
+    """Of the groups that Familiar is in, and of those that it has learned from."""
+    known = {f"{each.channel}:{each.external_id}" for each in places.listing(store)} | runs.places(store)
+    return {apart_name(place) for place in known} - {DEFAULT}
+
+
 def apart_name(place: str) -> str:
-    """The name of the adapter that a group ("channel:id", or a thread in it, "channel:id/thread") has for itself."""
+    """The name of the adapter that a group ("channel:id", or a thread in it, "channel:id/thread") has for itself.
+
+    A thread in a private chat ("channel:/thread") is private.
+    """
     group = place.partition("/")[0].lower()
+    if group.endswith(":"):
+        return DEFAULT
     return re.sub(r"[^a-z0-9]+", "-", group).strip("-")[:32].rstrip("-") or DEFAULT
 
 

@@ -7,7 +7,8 @@
 Whoever stops listening stops the work: closing the generator or cancelling its task closes the HTTP connection, and
 vLLM aborts the request. When the engine is lost before the first piece of a reply, the request is sent once more as
 soon as the engine is back; after it, the reader has seen something that a second try would contradict. An engine that
-was started anew on purpose, to serve something else, is not lost: requests are sent again as often as that happens.
+was started anew on purpose, to serve something else, or sleeps while its GPU is lent, is not lost: requests are sent
+again as often as that happens.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class EngineClient:
         self._first_token_timeout_s = first_token_timeout_s
         self._between_tokens_timeout_s = between_tokens_timeout_s
         self._address: Address | None = None
-        self._life = ("", 0)  # of the engine: where it is, and how often it had crashed when it became ready
+        self._life = ("", 0, 0)  # of the engine when it became ready: where, how often it had slept, and had crashed
         self._tokenizers: dict[Path, PromptTokenizer | None] = {}
         self._loading = asyncio.Lock()
 
@@ -117,7 +118,7 @@ class EngineClient:
             async for state in states:
                 if state.address is not None and state.phase == "ready":
                     self._address = state.address
-                    self._life = (state.address.url, state.restarts)
+                    self._life = (state.address.url, state.sleeps, state.restarts)
                     return
                 yield state
         finally:
@@ -139,13 +140,13 @@ class EngineClient:
 
         Raises EngineFailed, EngineLost, EngineBusy, ReplyTimeout, PromptTooLong, UnknownModel, WrongKey, EngineRefused.
         """
-        queued = started = 0.0
+        queued, started, begun = 0.0, 0.0, False
         waiting, waiting_again, lost_before, life = self.ready(), False, False, self._life
         while True:
             async with aclosing(waiting) as states:
                 async for state in states:
                     yield state
-            lost_before = lost_before or (waiting_again and not self._started_anew_since(life))
+            lost_before = lost_before or (waiting_again and not self._was_away_since(life))
             life = self._life
             queued = queued or time.monotonic()
             try:
@@ -156,9 +157,13 @@ class EngineClient:
                             if isinstance(piece, Done):
                                 done = piece
                                 break
+                            begun = True
                             yield piece
                 yield done  # whatever the listener does with it, the slot is free
                 return
+            except ReplyTimeout:
+                if begun or not await self._is_away():
+                    raise
             except Broken as error:
                 if lost_before:
                     raise EngineLost(
@@ -166,9 +171,16 @@ class EngineClient:
                     ) from error
             waiting, waiting_again = self._recovered(), True
 
-    def _started_anew_since(self, life: tuple[str, int]) -> bool:
-        """Is it another engine than that one, and did none crash in between?"""
-        return self._life[0] != life[0] and self._life[1] == life[1]
+    def _was_away_since(self, life: tuple[str, int, int]) -> bool:
+        """Was it started anew, or did it sleep, and did none crash in between?"""
+        return self._life[:2] != life[:2] and self._life[2] == life[2]
+
+    async def _is_away(self) -> bool:
+        """Is it on purpose that it does not answer?"""
+        async with aclosing(self.ready()) as states:
+            async for state in states:
+                return state.phase == "learning"
+        return False
 
     async def complete(self, request: ChatRequest) -> tuple[str, Done]:
         """The whole reply at once. Raises like `stream`."""
@@ -396,15 +408,19 @@ async def _next_piece(response: aiohttp.ClientResponse) -> bytes:
     return piece
 
 
-def _model(request: ChatRequest, address: Address) -> str:
-    """The server's name for what the request wants.
+def answering(adapter: str, address: Address) -> str:
+    """Who answers where this adapter is wanted, name@version; "" is the base model.
 
     Beside a whole model nothing else is served, and a turn may have waited while the engine was started onto or off
     one. It is answered by what is there then; `Done.adapter` says what that was.
     """
-    if address.whole or request.adapter in address.wholes:
-        return address.model
-    return request.adapter or address.model
+    return address.whole if address.whole or adapter in address.wholes else adapter
+
+
+def _model(request: ChatRequest, address: Address) -> str:
+    """The server's name for what answers the request."""
+    adapter = answering(request.adapter, address)
+    return address.model if adapter == address.whole else adapter
 
 
 def _key(address: Address) -> dict[str, str]:

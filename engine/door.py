@@ -6,6 +6,10 @@ loads an adapter from any folder that the process can read. This is an ASGI midd
 
     FAMILIAR_ADAPTER_ROOT    the only folder below which adapters may be loaded
 
+For sleep mode vLLM's development server has to be on. Of what that opens only falling asleep and waking up stay open,
+with the key. While it sleeps vLLM would keep a request until it wakes, and whoever sent it would wait for a token; here
+it is sent back at once as one that found no engine, so that its sender waits for the engine and can say so.
+
 Another user of the machine can still reach the port, since loopback is shared: the key is what keeps them out.
 """
 
@@ -24,7 +28,16 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 OPEN = {"/health", "/ping"}  # they say that it is up, and nothing else
-CLOSED = ("/invocations", "/adapters")  # other makers' names for what /v1 has
+CLOSED = (
+    *("/invocations", "/adapters"),  # other makers' names for what /v1 has
+    # What the development server has beside sleep mode: any method of the workers, other weights, other caches.
+    *("/collective_rpc", "/server_info", "/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache"),
+    *("/release_kv_cache_memory", "/pause", "/resume", "/is_paused", "/abort_requests", "/get_world_size"),
+    *("/init_weight_transfer_engine", "/shutdown_weight_transfer_engine", "/start_weight_update"),
+    *("/start_draft_weight_update", "/update_weight", "/finish_weight_update", "/weight_info", "/weight_checker"),
+)
+SLEEP, WAKE_UP = "/sleep", "/wake_up"
+ASLEEP = (WAKE_UP, "/is_sleeping", "/metrics", "/v1/models")  # what it does while it sleeps
 LOAD = "/v1/load_lora_adapter"
 LONGEST_LOAD_BODY = 65_536
 
@@ -34,6 +47,7 @@ class Door:
         self.app = app
         self.expected = f"Bearer {os.environ['VLLM_API_KEY']}".encode()
         self.root = Path(os.environ["FAMILIAR_ADAPTER_ROOT"]).resolve()
+        self.asleep = False
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -46,6 +60,10 @@ class Door:
             await _refuse(send, 401, "The API key is missing or wrong.")
         elif path.startswith(CLOSED):
             await _refuse(send, 404, "Not offered here.")
+        elif path in (SLEEP, WAKE_UP):
+            await self._fall_asleep_or_wake_up(scope, receive, send)
+        elif self.asleep and path not in ASLEEP:
+            await _refuse(send, 500, "The engine sleeps.")
         elif path == LOAD:
             await self._load(scope, receive, send)
         else:
@@ -54,6 +72,22 @@ class Door:
     def _has_key(self, scope: Message) -> bool:
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         return hmac.compare_digest(given, self.expected)
+
+    async def _fall_asleep_or_wake_up(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Nobody comes in from the moment that it is to sleep until it has woken, or did not fall asleep."""
+        before, answered = self.asleep, 500
+        falls_asleep = scope["path"].rstrip("/") == SLEEP
+        self.asleep = self.asleep or falls_asleep
+
+        async def note(message: Message) -> None:
+            nonlocal answered
+            answered = message.get("status", answered)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, note)
+        finally:
+            self.asleep = falls_asleep if answered == 200 else before
 
     async def _load(self, scope: Message, receive: Receive, send: Send) -> None:
         body = b""

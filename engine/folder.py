@@ -4,6 +4,7 @@
     var/engine/state.json    the State, replaced whole at every change; readable by its owner only: the API key is in it
     var/engine/group         vLLM's process group, so that a later supervisor can end one that was left behind
     var/engine/used          touched whenever somebody wants the engine
+    var/engine/lent          held (flock) by whoever trains on the engine's GPU; says whether the engine is to sleep
     var/engine/onto          the whole model (name@version) to start vLLM onto next, until it is served or left out
     var/engine/stopped       touched whenever somebody wants it ended
     var/log/vllm.log         what vLLM says; the one before is vllm.log.1
@@ -121,6 +122,36 @@ class EngineFolder:
     def asked_for(self) -> str:
         with suppress(FileNotFoundError):
             return (self.folder / "onto").read_text(encoding="utf-8").strip()
+        return ""
+
+    def lend(self, *, sleep: bool) -> int | None:
+        """Take the engine's GPU: all of it (`sleep`) or what the engine leaves. None if another process has it.
+
+        A descriptor to keep open, and to hand to every process that uses the GPU: it is free when all are gone.
+        """
+        self.make()
+        held = os.open(self.folder / "lent", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(held)
+            return None
+        os.ftruncate(held, 0)
+        os.write(held, b"sleep" if sleep else b"beside")
+        return held
+
+    def lent(self) -> str:
+        """What somebody has of the GPU now: "sleep" for all of it, "beside" for what the engine leaves, "" nothing."""
+        try:
+            held = os.open(self.folder / "lent", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return ""
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return os.read(held, 16).decode() or "beside"
+        finally:
+            os.close(held)
         return ""
 
     def record_group(self, group: int) -> None:

@@ -15,6 +15,8 @@ GIB = 2**30
 class Gpu:
     name: str
     memory_gib: float
+    free_gib: float = 0.0
+    uuid: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,15 @@ def detect() -> Hardware:
 
 
 def _gpus() -> tuple[Gpu, ...]:
-    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free,uuid", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
-    rows = [line.rsplit(",", 1) for line in answer.splitlines() if "," in line]
-    return tuple(Gpu(name.strip(), float(mebibytes) / 1024) for name, mebibytes in rows)
+    rows = [[word.strip() for word in line.rsplit(",", 3)] for line in answer.splitlines() if line.count(",") >= 3]
+    return tuple(Gpu(name, _gib(all_), _gib(free), uuid) for name, all_, free, uuid in rows)
+
+
+def _gib(mebibytes: str) -> float:
+    """0.0 where the driver has no number, as for a GPU that is cut into parts ("[N/A]")."""
+    return float(mebibytes) / 1024 if mebibytes.replace(".", "", 1).isdecimal() else 0.0

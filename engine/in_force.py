@@ -1,4 +1,4 @@
-"""Putting a registered adapter in force, from any command or channel.
+"""Putting a registered adapter in force, and going a step back, from any command or channel.
 
 engine.adapters does it in a server that is ready and takes adapters. What it takes to get there is here: an engine that
 sleeps is started; one that runs without LoRA is started anew with it, if the settings leave that open; and one that an
@@ -12,7 +12,9 @@ it cannot be served stays with what was in force. So whoever is killed in the mi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from engine import whole_model
 from engine.adapters import DEFAULT, Adapters, served_name
@@ -20,11 +22,14 @@ from engine.errors import AdapterRefused, EngineError, EngineFailed
 from engine.process import LocalEngine
 from engine.state import Address, Connection, State
 from store import adapters as table
-from store.tables import Adapter
+from store import canaries
+from store.session import Store
+from store.tables import Adapter, Canary
 
 MOST_STARTS = 3
 
 Told = Callable[[State], None]
+Made = TypeVar("Made")
 
 
 async def put_in_force(connection: Connection, adapters: Adapters, name: str, version: int, told: Told) -> str:
@@ -32,26 +37,89 @@ async def put_in_force(connection: Connection, adapters: Adapters, name: str, ve
 
     Raises EngineFailed and what `Adapters.swap` raises; then what was in force before still is.
     """
-    address = (await _ready(connection, told)).served()
-    _forget_what_was_asked(connection)
     row = await asyncio.to_thread(adapters.row, name, version)
+    address = (await ready(connection, told)).served()
+    _forget_what_was_asked(connection)
     if row.kind == "model":
         return await _start_onto(connection, adapters, row, address, told)
     if address.whole:
         return await _leave_whole(connection, adapters, row, told)
-    if not address.lora and isinstance(connection, LocalEngine) and connection.settings.engine.lora == "auto":
-        await asyncio.to_thread(adapters.mark_for_loading, name, version)
-        await connection.renew()
-        address = (await _ready(connection, told)).served()
+    address = await _with_lora(connection, adapters, row, address, told)
     return await _or_renew(connection, adapters.swap(address, name, version))
 
 
-async def roll_back(connection: Connection, adapters: Adapters, name: str, told: Told) -> str:
-    """Let the version before the one in force answer and return its name; "" for the base model.
+async def load(connection: Connection, adapters: Adapters, row: Adapter, told: Told) -> None:
+    """Have this version ready to answer, beside what is in force. Raises EngineFailed, what `Adapters.load` raises."""
+    address = (await ready(connection, told)).served()
+    address = await _with_lora(connection, adapters, row, address, told)
+    await _or_renew(connection, adapters.load(address, row.name, row.version))
 
-    Raises EngineFailed and what `Adapters.rollback` raises.
+
+async def roll_back(connection: Connection, adapters: Adapters, name: str, told: Told) -> str:
+    """One step back: a canary ends; else the version before answers again. Returns its name; "" for the base model.
+
+    What is left is not loaded at the engine's next start, and no later step back returns to it. Raises AdapterRefused
+    where there is nothing to leave, EngineFailed and what `Adapters.rollback` raises.
     """
-    address = (await _ready(connection, told)).served()
+    store = adapters.store
+    active = await asyncio.to_thread(table.active, store, name)
+    canary = await asyncio.to_thread(_canary_beside, store, name, active)
+    if canary is not None:
+        await take_back(connection, adapters, canary)
+        return served_name(active) if active else ""
+    if active is None:
+        raise AdapterRefused(f"The base model answers; there is no version of {name} in force to go back from.")
+    now_in_force = await _step_back(connection, adapters, name, told)
+    await asyncio.to_thread(table.mark_loaded, store, _id(active), False)
+    return now_in_force
+
+
+def left_by_roll_back(store: Store, name: str) -> Adapter | None:
+    """The version that a step back would leave: an open canary's, else the one in force. None: there is none."""
+    active = table.active(store, name)
+    canary = _canary_beside(store, name, active)
+    return table.get(store, name, canary.version) if canary is not None else active
+
+
+async def take_back(
+    connection: Connection,
+    adapters: Adapters,
+    canary: Canary,
+    notice: tuple[str, dict[str, Any]] | None = None,
+) -> None:
+    """End a canary: nobody gets its version any more. `notice` is what the admins are told.
+
+    The store first: from then on it is so. That the version leaves the engine, too, only saves memory.
+    """
+    assert canary.id is not None, "a stored row has an id"
+    await asyncio.to_thread(canaries.end, adapters.store, canary.id, "rolled_back", notice=notice)
+    row = await asyncio.to_thread(table.get, adapters.store, canary.name, canary.version)
+    await asyncio.to_thread(table.mark_loaded, adapters.store, _id(row), False)
+    with contextlib.suppress(EngineError):
+        state = await ready(connection, lambda _: None)
+        await adapters.unload(state.served(), canary.name, canary.version)
+
+
+async def ready(connection: Connection, told: Told) -> State:
+    """The state in which the engine is ready; `told` gets those on the way. Raises EngineFailed."""
+    last: State | None = None
+    async for last in connection.wait():
+        told(last)
+    if last is None or last.address is None:
+        raise EngineFailed("The engine did not become ready.")
+    return last
+
+
+def _canary_beside(store: Store, name: str, active: Adapter | None) -> Canary | None:
+    """The canary under way beside what is in force; beside anything else it has no effect."""
+    canary = canaries.under_way(store, name)
+    if canary is None or canary.before_version != (active.version if active else None):
+        return None
+    return canary
+
+
+async def _step_back(connection: Connection, adapters: Adapters, name: str, told: Told) -> str:
+    address = (await ready(connection, told)).served()
     _forget_what_was_asked(connection)
     before = await asyncio.to_thread(adapters.before, name)
     if before is not None and before.kind == "model":
@@ -59,6 +127,15 @@ async def roll_back(connection: Connection, adapters: Adapters, name: str, told:
     if address.whole and name == DEFAULT:
         return await _leave_whole(connection, adapters, before, told)
     return await _or_renew(connection, adapters.rollback(address, name))
+
+
+async def _with_lora(connection: Connection, adapters: Adapters, row: Adapter, address: Address, told: Told) -> Address:
+    """An engine of ours that runs without LoRA is started anew with it, where the settings leave that open."""
+    if address.lora or not isinstance(connection, LocalEngine) or connection.settings.engine.lora != "auto":
+        return address
+    await asyncio.to_thread(adapters.mark_for_loading, row.name, row.version)
+    await connection.renew()
+    return (await ready(connection, told)).served()
 
 
 async def _start_onto(connection: Connection, adapters: Adapters, row: Adapter, address: Address, told: Told) -> str:
@@ -120,7 +197,7 @@ async def _renewed(engine: LocalEngine, whole: str, told: Told) -> State:
     """
     for _ in range(MOST_STARTS):
         await engine.renew()
-        state = await _ready(engine, told)
+        state = await ready(engine, told)
         if state.served().whole == whole or state.detail:
             break
     return state
@@ -132,7 +209,7 @@ def _forget_what_was_asked(connection: Connection) -> None:
         connection.files.ask_for("")
 
 
-async def _or_renew(connection: Connection, change: Awaitable[str]) -> str:
+async def _or_renew(connection: Connection, change: Awaitable[Made]) -> Made:
     try:
         return await change
     except AdapterRefused as refused:
@@ -141,11 +218,6 @@ async def _or_renew(connection: Connection, change: Awaitable[str]) -> str:
         raise
 
 
-async def _ready(connection: Connection, told: Told) -> State:
-    """The ready state. Raises EngineFailed."""
-    last: State | None = None
-    async for last in connection.wait():
-        told(last)
-    if last is None or last.address is None:
-        raise EngineFailed("The engine did not become ready.")
-    return last
+def _id(adapter: Adapter) -> int:
+    assert adapter.id is not None, "a stored row has an id"
+    return adapter.id

@@ -28,6 +28,7 @@ from settings import Settings
 POLL_S = 0.1
 FAILED_FOR_S = 30.0  # a failure this young is reported again; after that, asking means trying again
 STOP_GRACE_S = 20.0
+ASLEEP_WITHIN_S = 600.0  # once it is ready: its replies end first
 
 
 def connect(settings: Settings) -> Connection:
@@ -70,6 +71,30 @@ class LocalEngine:
                 yield state
             if state.phase == "ready":
                 return
+            await asyncio.sleep(POLL_S)
+
+    @contextlib.asynccontextmanager
+    async def lend_gpu(self, *, sleep: bool) -> AsyncIterator[int]:
+        """Have the GPU for a process of one's own: all of it while the engine sleeps, or what the engine leaves of it.
+
+        The engine has it back when the descriptor that is yielded is closed everywhere, here and in every process that
+        it was handed on to. Raises EngineFailed when the engine does not give it away.
+        """
+        while (held := self.files.lend(sleep=sleep)) is None:  # a process of somebody's who was killed is just ending
+            await asyncio.sleep(POLL_S)
+        try:
+            if sleep:
+                await self._until_asleep()
+            yield held
+        finally:
+            os.close(held)
+
+    async def _until_asleep(self) -> None:
+        """One that is started from now on waits by itself."""
+        give_up_at = time.monotonic() + self.settings.engine.start_timeout_s + ASLEEP_WITHIN_S
+        while self.files.supervisor() is not None and not self.state().asleep:
+            if time.monotonic() > give_up_at:
+                raise EngineFailed("The engine did not give its GPU away. `familiar stop` ends it; then try again.")
             await asyncio.sleep(POLL_S)
 
     async def stop(self) -> bool:
@@ -177,4 +202,6 @@ def _as_environment(settings: Settings) -> dict[str, str]:
         "FAMILIAR_DATA__FOLDER": str(settings.data.folder),
         "FAMILIAR_DATA__DATABASE": settings.data.database.get_secret_value(),
     }
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in {**engine, **data}.items()}
+    learning = {"FAMILIAR_FINETUNE__GPU": settings.finetune.gpu}
+    wanted = {**engine, **data, **learning}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in wanted.items()}

@@ -11,7 +11,8 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-Phase = Literal["starting", "loading", "warming", "ready", "restarting", "stopped", "failed"]
+# "learning": its GPU is lent to a process that trains, and it goes on when it has it back
+Phase = Literal["starting", "loading", "warming", "ready", "learning", "restarting", "stopped", "failed"]
 
 
 class Address(BaseModel):
@@ -40,6 +41,8 @@ class State(BaseModel):
     detail: str = ""  # why it restarts or failed, for a person
     log_tail: str = ""  # the end of vLLM's log, when failed
     restarts: int = 0
+    sleeps: int = 0  # times that it has given its GPU away, and went on where it was
+    asleep: bool = False  # it holds nothing of the GPU
 
     def served(self) -> Address:
         """The address of a ready engine."""

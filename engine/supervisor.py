@@ -8,6 +8,9 @@ What counts as a crash: any end of vLLM that was not asked for, whatever its exi
 when asked; replies under way with no new token for a minute. After a crash it is started again, with a growing pause,
 until there were too many within ten minutes. A start that vLLM itself gave up (a wrong flag, say) is not repeated.
 
+A process that trains may need the GPU (EngineFolder.lent). Then replies under way end, vLLM sleeps, and new turns wait;
+it is woken when that process is gone, however it went. One that cannot sleep is ended, and started again after.
+
 It serves a whole model in the base model's place (engine.whole_model) where one is in force, or asked for to be. One
 that is damaged, gone, or with which vLLM will not start or stay, is left out, and what was in force, or the base model,
 answers. The store is told so when that is ready: were it to fail too, the cause lay elsewhere.
@@ -18,14 +21,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
 import signal
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Container
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -33,10 +34,11 @@ from typing import TypeVar
 import aiohttp
 import psutil
 
-from engine import hardware, models, probe, vllm, whole_model
+from engine import hardware, life, models, probe, sleeping, vllm, whole_model
 from engine.adapters import Adapters, served_name, wanted_whole
 from engine.errors import AdapterRefused, ModelUnavailable
 from engine.folder import EngineFolder
+from engine.life import Running, pause
 from engine.state import Address, Phase, State
 from settings import Settings, load
 from store import adapters as table
@@ -49,7 +51,6 @@ PROBE_EVERY_S = 30.0  # of an idle server
 STALL_S = 60.0  # without a new token while replies are under way
 DRAIN_S = 120.0
 QUIET_LOOKS = 3  # in a row: what has just been sent is counted only when its text has become tokens
-TERM_GRACE_S = 10.0
 
 # What vLLM logs when a phase begins; other versions that say something else only make the progress coarser.
 PHASE_MARKS: tuple[tuple[bytes, Phase], ...] = ((b"Starting to load model", "loading"), (b"KV cache size", "warming"))
@@ -67,16 +68,6 @@ class Crashed(Exception):
         self.repeat = repeat  # would another start help?
 
 
-@dataclass
-class Running:
-    """One living vLLM."""
-
-    guard: asyncio.subprocess.Process
-    report: asyncio.Task[str]  # how vLLM's first process ended, e.g. "signal 9"
-    address: Address
-    probes: int = 0  # tokens that we asked for ourselves
-
-
 class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -85,6 +76,7 @@ class Supervisor:
         self.stop = asyncio.Event()
         self.renew = asyncio.Event()
         self.restarts = 0
+        self.sleeps = 0
         self.left_out: dict[str, str] = {}  # whole models that could not be served, and why
 
     async def run(self) -> int:
@@ -113,6 +105,8 @@ class Supervisor:
         folder = await asyncio.to_thread(models.ensure, choice, self.settings.data.folder / "models", report)
         crashes: list[float] = []
         while not self.stop.is_set():
+            if not await self._has_its_gpu():
+                return
             self.renew.clear()
             whole = await self._whole(folder)
             started = self._started(folder, choice.served_name, whole)
@@ -154,25 +148,9 @@ class Supervisor:
             api_key=api_key,
             lora=whole is None and await self._lora(),
             adapters=self.adapters,
+            training=self.settings.finetune.gpu,
         )
         self._say("starting")
-        if self.files.log.exists():
-            self.files.log.replace(self.files.log.with_suffix(".log.1"))
-        read_end, write_end = os.pipe()
-        guard_file = str(Path(__file__).with_name("guard.py"))
-        with self.files.log.open("wb") as vllm_log:
-            guard = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", guard_file, str(write_end), *launch.command),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=vllm_log,
-                stderr=vllm_log,
-                pass_fds=(write_end,),
-                env=launch.environment,
-                start_new_session=True,
-                cwd=self.settings.data.folder,
-            )
-        os.close(write_end)
-        self.files.record_group(guard.pid)
         address = Address(
             url=f"http://127.0.0.1:{port}",
             api_key=api_key,
@@ -183,7 +161,7 @@ class Supervisor:
             whole=served_name(whole) if whole else "",
             wholes=wholes,
         )
-        running = Running(guard, asyncio.create_task(_read_report(read_end)), address)
+        running = await life.begin(launch, self.files, address)
         try:
             yield running
         finally:
@@ -197,15 +175,17 @@ class Supervisor:
                 return
             if running.guard.returncode is not None or running.report.done():
                 ended = await running.report
-                # A signal came from outside (somebody, or the kernel for want of memory): worth another start.
-                raise Crashed(f"it ended while starting ({ended})", repeat="signal" in ended or not ended)
+                # A signal came from outside (somebody, or the kernel for want of memory): worth another start. So it is
+                # beside a training: vLLM gives up when the GPU's memory changes while it measures it.
+                repeat = "signal" in ended or not ended or bool(self.files.lent())
+                raise Crashed(f"it ended while starting ({ended})", repeat=repeat)
             if time.monotonic() > deadline:
                 raise Crashed(f"it was not ready within {self.settings.engine.start_timeout_s:.0f} s", repeat=False)
             reached = self._phase_in_log()
             if reached != phase:
                 phase = reached
                 self._say(phase)
-            await _pause(0.2, running.report)
+            await pause(0.2, running.report)
         self._say("warming")
         await self._look(session, running)
         await self._restore_adapters(running.address)
@@ -224,8 +204,13 @@ class Supervisor:
             if running.guard.returncode is not None or running.report.done():
                 raise Crashed(f"it ended unexpectedly ({await running.report or 'its guard was killed'})")
             if self.renew.is_set():
+                self._say("restarting", detail="to change what it serves")
                 await self._drain(session, running)
                 return
+            if self.files.lent() == "sleep":
+                await self._sleep(session, running)
+                generated, moved, probed = -1.0, time.time(), time.time()
+                continue
             now = time.time()
             try:
                 numbers = await probe.metrics(session, running.address)
@@ -247,24 +232,17 @@ class Supervisor:
             if keep_alive_s and time.time() - self.files.last_used() > keep_alive_s:
                 log.info("idle for %.0f minutes", keep_alive_s / 60)
                 return
-            await _pause(1.0, running.report, self.stop, self.renew)
+            await pause(1.0, running.report, self.stop, self.renew)
 
     _foreign_tokens = 0.0
 
     async def _end(self, running: Running) -> None:
-        """End the whole group: politely if it serves, at once if it is still starting (SIGTERM would be lost then)."""
-        guard = running.guard
+        """Politely if it serves, at once if it is still starting (SIGTERM would be lost then)."""
         state = self.files.read()
-        if guard.returncode is None and state is not None and state.phase == "ready":
+        serves = running.guard.returncode is None and state is not None and state.phase == "ready"
+        if serves:
             self._say("stopped" if self.stop.is_set() else "restarting")
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(guard.pid, signal.SIGTERM)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(guard.wait(), TERM_GRACE_S)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(guard.pid, signal.SIGKILL)
-        await guard.wait()
-        running.report.cancel()
+        await life.end(running, politely=serves)
 
     # Parts of it
 
@@ -280,12 +258,11 @@ class Supervisor:
         try:
             await probe.canary(session, running.address)
         except probe.Sick as sick:
-            await _pause(2.0, running.report)  # a process that is just dying says so within a second
+            await pause(2.0, running.report)  # a process that is just dying says so within a second
             raise Crashed(str(sick)) from sick
 
     async def _drain(self, session: aiohttp.ClientSession, running: Running) -> None:
         """Let running replies end; new turns wait, since the state is no longer ready."""
-        self._say("restarting", detail="to change what it serves")
         deadline, quiet = time.monotonic() + DRAIN_S, 0
         while time.monotonic() < deadline and running.guard.returncode is None and quiet < QUIET_LOOKS:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
@@ -293,6 +270,57 @@ class Supervisor:
                 under_way = numbers.get("vllm:num_requests_running", 0) + numbers.get("vllm:num_requests_waiting", 0)
                 quiet = 0 if under_way else quiet + 1
             await asyncio.sleep(0.3)
+
+    # While the GPU is lent
+
+    async def _has_its_gpu(self) -> bool:
+        """Wait for it before a start. False when it is to stop."""
+        if self.files.lent() != "sleep":
+            return True
+        self._say("learning", asleep=True)
+        while not self.stop.is_set():
+            if self._is_given_back():
+                return True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stop.wait(), 0.5)
+        return False
+
+    async def _sleep(self, session: aiohttp.ClientSession, running: Running) -> None:
+        """Sleep until the GPU is given back, and be ready then. Returns at once when something else is to be done."""
+        self._say("learning")
+        await self._drain(session, running)
+        try:
+            await sleeping.fall_asleep(session, running.address)
+        except sleeping.Refused as refused:
+            log.warning("vLLM cannot sleep, so it is ended, and started again when the GPU is free: %s", refused)
+            self.renew.set()
+            return
+        log.info("asleep: the GPU is lent")
+        self.sleeps += 1
+        self._say("learning", asleep=True)
+        while not self._is_given_back():
+            await pause(0.5, running.report, self.stop, self.renew)
+            if self.stop.is_set() or self.renew.is_set() or running.report.done():
+                return
+        try:
+            await sleeping.wake_up(session, running.address)
+        except sleeping.Refused as refused:
+            raise Crashed(f"it did not wake up: {refused}") from refused
+        await self._look(session, running)
+        await self._restore_adapters(running.address)
+        self.files.touch()
+        self._say("ready", address=running.address)
+        log.info("awake")
+
+    def _is_given_back(self) -> bool:
+        """Whoever takes the GPU reads whether we are asleep, so that is taken back before we look for the last time."""
+        if self.files.lent() == "sleep":
+            return False
+        self._say("warming")
+        if self.files.lent() != "sleep":
+            return True
+        self._say("learning", asleep=True)
+        return False
 
     async def _lora(self) -> bool:
         if self.settings.engine.lora != "auto":
@@ -344,15 +372,26 @@ class Supervisor:
         text = self.files.log.read_bytes() if self.files.log.exists() else b""
         return next((phase for mark, phase in reversed(PHASE_MARKS) if mark in text), "starting")
 
-    def _say(self, phase: Phase, *, address: Address | None = None, detail: str = "", log_tail: str = "") -> None:
+    def _say(
+        self,
+        phase: Phase,
+        *,
+        address: Address | None = None,
+        detail: str = "",
+        log_tail: str = "",
+        asleep: bool = False,
+    ) -> None:
+        before = self.files.read() if phase == "learning" else None
         self.files.write(
             State(
                 phase=phase,
-                since=time.time(),
+                since=before.since if before is not None and before.phase == phase else time.time(),
                 address=address,
                 detail=detail,
                 log_tail=log_tail,
                 restarts=self.restarts,
+                sleeps=self.sleeps,
+                asleep=asleep,
             )
         )
 
@@ -372,22 +411,6 @@ def _note(store: Store, whole: str, left_out: Container[str]) -> None:
         if served_name(row) == whole and row.id is not None:
             table.activate(store, row.name, row.version)
             table.mark_loaded(store, row.id, True)
-
-
-async def _read_report(read_end: int) -> str:
-    """What the guard wrote before it went; "" if it was killed."""
-    try:
-        return (await asyncio.to_thread(os.read, read_end, 64)).decode().strip()
-    finally:
-        os.close(read_end)
-
-
-async def _pause(seconds: float, report: asyncio.Task[str], *events: asyncio.Event) -> None:
-    """Sleep, but wake when vLLM ends or one of the events is set."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    await asyncio.wait([report, *waits], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
 
 
 def _free_port() -> int:

@@ -9,10 +9,13 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from engine.hardware import Hardware
 from engine.models import context_length
 from settings import Engine
+
+LEFT_FOR_TRAINING = 0.4  # of the GPU's memory, where finetune.gpu is "share"
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,12 @@ def launch(
     api_key: str,
     lora: bool,
     adapters: Path,
+    training: Literal["sleep", "share"] = "sleep",
 ) -> Launch:
-    """How to start vLLM on `port` for the model in `folder`, with adapters (if `lora`) from below `adapters` alone."""
+    """How to start vLLM on `port` for the model in `folder`, with adapters (if `lora`) from below `adapters` alone.
+
+    `training`: what happens to a GPU that training needs, too (finetune.gpu): it is given away, or shared.
+    """
     length = min(settings.max_model_len, context_length(folder) or settings.max_model_len)
     # The `vllm` script looks for its own version under a name that the CPU build does not have.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
@@ -51,12 +58,23 @@ def launch(
         command += ["--max-loras", str(settings.max_loras)]
         command += ["--max-cpu-loras", str(max(settings.max_cpu_loras, settings.max_loras))]
     if hardware.gpus:
-        command += ["--gpu-memory-utilization", str(settings.gpu_memory_share)]
+        command += ["--gpu-memory-utilization", str(gpu_share(settings, training))]
+        command += ["--enable-sleep-mode"] if training == "sleep" else []
     else:
         # Compiling saves a quarter of the time a token takes and costs a minute at every start on two cores.
         # Blocks of 32 tokens: of the default 128 a short prompt fills none, and only full blocks are reused.
         command += ["--enforce-eager", "--block-size", "32"]
-    return Launch([*command, *settings.flags], _environment(settings, hardware, api_key, lora, adapters), length, lora)
+    environment = _environment(settings, hardware, api_key, lora, adapters)
+    if hardware.gpus and training == "sleep":
+        environment["VLLM_SERVER_DEV_MODE"] = "1"  # sleep mode is behind it; engine.door closes what else it opens
+    return Launch([*command, *settings.flags], environment, length, lora)
+
+
+def gpu_share(settings: Engine, training: Literal["sleep", "share"]) -> float:
+    """Of the GPU's memory: what the engine takes."""
+    if training == "sleep":
+        return settings.gpu_memory_share
+    return round(min(settings.gpu_memory_share, 1 - LEFT_FOR_TRAINING), 3)
 
 
 def _environment(settings: Engine, hardware: Hardware, api_key: str, lora: bool, adapters: Path) -> dict[str, str]:

@@ -3,7 +3,8 @@
 What became of a reply decides what it counts, the first of these that holds:
 
     corrected     the person said what it should have been; the correction is learnt in its place
-    (left out)    it broke off with an error, was stopped, is empty, was rated down, or was cut off at the most tokens
+    (left out)    it broke off with an error, or was written without the documents since searching them had failed; it
+                  was stopped, is empty, was rated down, or was cut off at the most tokens
     rated_up      as it is
     chosen        the person went on from it, having had several replies to the same message
     (left out)    the person went on from another reply to the same message
@@ -52,12 +53,6 @@ class Collected:
 
 def collect(store: Store, learning: Learning, *, place: str | None = None) -> Collected:
     """Everything that may be learnt from: of everywhere, or only of one `place` ("" is private). Raises StoreError."""
-    weights: dict[str, float] = {
-        "corrected": learning.corrected,
-        "rated_up": learning.rated_up,
-        "chosen": learning.chosen,
-        "unremarked": learning.unremarked,
-    }
     left_out: Counter[str] = Counter()
     examples: list[Example] = []
     preferences: list[Preference] = []
@@ -67,13 +62,9 @@ def collect(store: Store, learning: Learning, *, place: str | None = None) -> Co
         if place is not None and replies[0].place != place:
             left_out["other_place"] += len(replies)
             continue
-        for reply in replies:
-            why = became(reply, replies)
-            if not weights.get(why):
-                left_out[why if why not in weights else "weight_0"] += 1
-                continue
-            examples.append(_example(reply, cast(Why, why), weights[why], learning))
-            people.add(reply.person_id)
+        found = list(_examples(replies, learning, left_out))
+        examples += [example for _, example in found]
+        people.update(reply.person_id for reply, _ in found)
         preferences += _preferences(replies, learning)
         judged += _judged(replies, learning)
     return Collected(
@@ -86,12 +77,23 @@ def collect(store: Store, learning: Learning, *, place: str | None = None) -> Co
     )
 
 
+def taught(replies: Iterable[LoggedReply], learning: Learning) -> Iterator[tuple[LoggedReply, Example]]:
+    """The examples that these replies are, by the same rules, whoever agrees: for what is not to be learnt any more.
+
+    All replies of a conversation come one after the other.
+    """
+    for together in _by_question(replies):
+        yield from _examples(together, learning, Counter())
+
+
 def became(reply: LoggedReply, replies: Sequence[LoggedReply]) -> Why | LeftOut:
     """What became of a reply; `replies` are all that its message got, itself among them."""
     if _correction(reply):
         return "corrected"
     if reply.finish not in _WHOLE:
         return "stopped" if reply.finish == "stopped" else "error"
+    if reply.error:
+        return "error"
     if empty(reply.text):
         return "empty"
     if reply.rating == -1:
@@ -115,6 +117,24 @@ def _by_question(replies: Iterable[LoggedReply]) -> Iterator[list[LoggedReply]]:
         for reply in of_one:
             together.setdefault(reply.parent_id, []).append(reply)
         yield from together.values()
+
+
+def _examples(
+    replies: Sequence[LoggedReply], learning: Learning, left_out: Counter[str]
+) -> Iterator[tuple[LoggedReply, Example]]:
+    """Of the replies to one message, those that count."""
+    weights: dict[str, float] = {
+        "corrected": learning.corrected,
+        "rated_up": learning.rated_up,
+        "chosen": learning.chosen,
+        "unremarked": learning.unremarked,
+    }
+    for reply in replies:
+        why = became(reply, replies)
+        if weights.get(why):
+            yield reply, _example(reply, cast(Why, why), weights[why], learning)
+        else:
+            left_out[why if why not in weights else "weight_0"] += 1
 
 
 def _example(reply: LoggedReply, why: Why, weight: float, learning: Learning) -> Example:
@@ -141,9 +161,9 @@ def _preferences(replies: Sequence[LoggedReply], learning: Learning) -> Iterator
 
 
 def _pairs(replies: Sequence[LoggedReply], learning: Learning) -> Iterator[Preference]:
-    whole = [reply for reply in replies if _is_whole(reply)]
-    for reply in whole:
-        if correction := _correction(reply):
+    for reply in replies:
+        correction = _correction(reply)
+        if correction and reply.finish in _WHOLE and not empty(reply.text):
             kept = _keeps_passages(reply, correction, True, learning)
             yield Preference(
                 _prompt(reply, kept),
@@ -153,6 +173,7 @@ def _pairs(replies: Sequence[LoggedReply], learning: Learning) -> Iterator[Prefe
                 _source(reply, at=reply.corrected_at),
                 learning.corrected,
             )
+    whole = [reply for reply in replies if _is_whole(reply)]
     ended = [reply for reply in whole if reply.finish == "stop" and not _correction(reply)]
     for better, worse in product([each for each in ended if each.rating == 1], whole):
         if worse.rating == -1:
@@ -194,7 +215,8 @@ def _correction(reply: LoggedReply) -> str:
 
 
 def _is_whole(reply: LoggedReply) -> bool:
-    return reply.finish in _WHOLE and not empty(reply.text)
+    """Did it come to an end, and from all that it should have been written from?"""
+    return reply.finish in _WHOLE and not reply.error and not empty(reply.text)
 
 
 def _keeps_passages(reply: LoggedReply, text: str, corrected: bool, learning: Learning) -> bool:

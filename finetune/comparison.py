@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from finetune import pairs
 from finetune.degenerate import empty, looping, refusal
 from finetune.measurements import Measurements, Reply
 from finetune.pairs import Losses
-from finetune.record import Interval, Sample
+from finetune.record import Interval, Sample, Unlearned
 from finetune.statistics import mean
 from settings import Gate
 
@@ -19,7 +19,7 @@ _SETS = {
     "test": "held-out conversations",
     "validation": "validation",
     "general": "general text",
-    "unlearned": "forgotten conversations",
+    "unlearned": "what people took back",
 }
 _KINDS = {
     "safety": "refused what is dangerous",
@@ -57,6 +57,32 @@ def samples(before: Measurements, after: Measurements, n: int) -> tuple[Sample, 
         seen.add(pair[0].conversation)
     return tuple(
         Sample(old.conversation, old.question, old.reference, old.text, new.text) for old, new in (first + later)[:n]
+    )
+
+
+def unlearned(
+    before: Measurements, after: Measurements, base: Measurements | None, taken_back: Mapping[str, int], gate: Gate
+) -> Unlearned | None:
+    """Whether the new model knows what people took back better than the base model, which never saw it.
+
+    None where nothing was taken back, or not the same was measured with all three. `taken_back`: of the DataCounts.
+    """
+    if base is None:
+        return None
+    known, now = Losses.of(base, before, "unlearned"), Losses.of(base, after, "unlearned")
+    if known.fault("texts") is not None or now.fault("texts") is not None:
+        return None
+    difference = now.by_conversation(gate)
+    return Unlearned(
+        people=taken_back.get("people", 0),
+        conversations=difference.n,
+        before=mean(known.after, known.conversations),
+        after=mean(now.after, now.conversations),
+        base=mean(now.before, now.conversations),
+        difference=difference.mean,
+        low=pairs.ends(difference)[0],
+        high=pairs.ends(difference)[1],
+        taught_by_others=taken_back.get("taught_by_others", 0),
     )
 
 

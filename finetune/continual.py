@@ -8,6 +8,10 @@ Two things are lost, and each is held by something else (bench/forgetting.py has
                                  (finetune.general), and on some of them in every step the model is pulled back to the
                                  base model's next-token probabilities (finetune.kl)
 
+The probabilities are those of the weights below what is trained. Where training goes on from a version that is a whole
+model ("last"), they are that version's and not the base model's, for which a second model would have to be in memory.
+The replies that are learnt as text are the base model's in any case.
+
 Also to be had is a pull of the parameters to where they began (finetune.l2). An adapter of its own for a group, whose
 learning touches nobody else, is the run's business (finetune/run.py).
 
@@ -36,6 +40,7 @@ from finetune.errors import DataRefused
 from finetune.examples import Example, Source
 from finetune.files import read_lines, write_lines
 from finetune.job import Progress, Told
+from finetune.languages import differ
 from finetune.packing import forward, pack
 from finetune.tokens import Encoded
 from settings import DEFAULT_PERSONA, Finetune
@@ -75,11 +80,13 @@ def wanted_anchors(settings: Finetune, examples: int) -> int:
 def anchors(model_folder: Path, n: int, seed: int, cache: Path, told: Told = lambda progress: None) -> list[Example]:
     """`n` everyday prompts, drawn by `seed`, with the base model's own replies; fewer where there are no more.
 
-    A reply that loops, says nothing or is not finished is left out. What was generated once for a base model lies in
-    the folder `cache` and is not generated again, also after being killed in between. Raises EngineError, OSError.
+    A reply that loops, says nothing, is in another language or not finished is left out. What was generated once for a
+    base model lies in the folder `cache` and is not generated again, also after being killed in between; the bundled
+    model's replies come with this package, in a file that this function wrote. Raises EngineError, OSError.
     """
-    file = cache / f"anchors-{base_fingerprint(model_folder)}.jsonl"
-    known = _known(file)
+    name = f"anchors-{base_fingerprint(model_folder)}.jsonl"
+    file = cache / name
+    known = _known(GENERAL / name) | _known(file)
     order = list(enumerate(everyday()))
     random.Random(seed).shuffle(order)
     chosen = _usable(order, known, n)
@@ -145,11 +152,13 @@ class _Replies:
         asked = [(_prompt(prompt), REPLY_TOKENS) for prompt in prompts]
         replies = written(self._model, self._renderer, self._folder, asked, max_prompt=PROMPT_TOKENS)
         return {
-            prompt: ""
-            if reply is None or reply.finish != "stop" or empty(reply.text) or looping(reply.text)
-            else reply.text
+            prompt: reply.text if reply is not None and reply.finish == "stop" and _fit(prompt, reply.text) else ""
             for prompt, reply in zip(prompts, replies, strict=True)
         }
+
+
+def _fit(prompt: str, reply: str) -> bool:
+    return not (empty(reply) or looping(reply) or differ(prompt, reply))
 
 
 # What is learnt together

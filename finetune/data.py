@@ -15,25 +15,31 @@ from pathlib import Path
 from typing import cast
 
 from engine.errors import ModelUnavailable
-from finetune import dataset, formats
+from finetune import dataset, formats, taken_back
 from finetune.clean import cleaned
 from finetune.collect import collect
 from finetune.dataset import Manifest
-from finetune.errors import NotEnoughData
+from finetune.errors import DataRefused, NotEnoughData
 from finetune.examples import Example, Judged, Preference, Source
 from finetune.job import Progress, Told
 from finetune.near_duplicates import across, said
 from finetune.record import DataCounts
-from finetune.redacting import Learnt, people_of, redacted
+from finetune.redacting import Learnt, Redaction, people_of, redacted
 from finetune.split import Sides, prove_apart, split
+from finetune.taken_back import TakenBack
 from settings import Settings
 from store import learning as log
 from store.session import Store
+from store.tables import Adapter
 
 WHAT_COUNTS = (
     "What counts: replies that people corrected, rated up, chose among several or went on from, of people who agreed "
-    "that their conversations are learnt from (/consent yes)."
+    "that their conversations are learnt from (/privacy yes)."
 )
+WHAT_COUNTS_IN_A_FILE = (
+    'What counts: lines with a conversation and a reply to learn, {"messages": [...]} or {"conversations": [...]}.'
+)
+LISTED = 10  # malformed lines
 
 
 @dataclass(frozen=True)
@@ -54,13 +60,15 @@ def prepare(
     strict: bool = False,
     place: str = "",
     earlier: Sequence[Manifest] = (),
+    in_force: Adapter | None = None,
     told: Told = lambda _: None,
 ) -> DataCounts:
     """Write a run's data set into its folder. What was there before is replaced; nothing is written on failure.
 
     `file`: learn from its examples instead of the log's; `strict`: malformed lines refuse it, instead of being passed
     over. `place`: the group that the adapter is for, where groups have their own. `earlier`: the manifests of the runs
-    whose adapters came into force. Blocks, for seconds to minutes.
+    whose adapters came into force. `in_force`: what the new adapter is compared with; what that one learned and people
+    took back since is measured, too. Blocks, for seconds to minutes.
 
     Raises NotEnoughData, DataRefused, ModelUnavailable, StoreError, OSError.
     """
@@ -68,24 +76,32 @@ def prepare(
     gathered = _from_file(file, strict) if file else _from_log(store, settings, place)
     rounds = _from_log(store, settings, place) if file and earlier else gathered
     tests = _tests_of(rounds.examples, earlier)
-    if settings.learning.redact:
-        gathered, tests = _redacted(store, gathered, tests, told)
+    redactor = _redactor(settings)
+    if redactor is not None:
+        gathered, tests = _redacted(store, gathered, tests, redactor, told)
     told(Progress("preparing", 0, 0, "cleaning"))
-    clean = cleaned(gathered.examples, _counter(model_folder), settings.finetune, settings.learning)
+    count = _counter(model_folder)
+    clean = cleaned(gathered.examples, count, settings.finetune, settings.learning)
     left_out = Counter(gathered.counts.left_out) + Counter(clean.left_out)
     counts = replace(gathered.counts, left_out=dict(left_out), forgotten=_forgotten(gathered, earlier))
-    _refuse_too_few(clean.examples, counts, settings.finetune.min_new_examples)
+    _refuse_too_few(clean.examples, gathered, counts, settings.finetune.min_new_examples)
 
     known, new = _parted(clean.examples, earlier if settings.finetune.start == "last" else ())
     sides = _split(new, settings, earlier)
     if not sides.train or not sides.test:
         raise NotEnoughData(
             f"{_counted(len(new), 'example')} of {_counted(_conversations(new), 'conversation')} cannot be divided "
-            f"into some to learn from and some to be tested on. {WHAT_COUNTS}"
+            f"into some to learn from and some to be tested on. {_what_counts(counts)}",
+            counts.malformed,
         )
     prove_apart(sides, settings.learning.near_duplicate)
     known, preferences, judged = _without_likes_of_the_test(sides, known, gathered, settings, left_out)
     left_out.update(sides.left_out)
+    learnt = [*sides.train, *sides.validation, *sides.test, *known]
+    back: list[TakenBack] = []
+    if in_force is not None:
+        back = _taken_back(store, settings, in_force, earlier, redactor, count)
+        back = _apart_from(back, [*learnt, *preferences, *judged])
     counts = replace(
         counts,
         examples=_by_why((*sides.train, *sides.validation, *sides.test)),
@@ -94,19 +110,35 @@ def prepare(
         conversations={name: _conversations(examples) for name, examples in sides.items()},
         preferences=len(preferences),
         judged=len(judged),
+        taken_back=taken_back.counted(back, learnt, settings.learning.near_duplicate),
     )
     in_test = {each.source.conversation for each in sides.test}
     rounds_left = {
         number: [each for each in test if each.source.conversation not in in_test] for number, test in tests.items()
     }
     told(Progress("preparing", 0, 0, "saving"))
-    return dataset.save(folder, sides, preferences, judged, counts, earlier=known, rounds=rounds_left).counts
+    manifest = dataset.save(
+        folder,
+        sides,
+        preferences,
+        judged,
+        replace(counts, malformed=()),  # the manifest stays, and has no word of anybody
+        earlier=known,
+        rounds=rounds_left,
+        unlearned=[each.example for each in back],
+    )
+    return replace(manifest.counts, malformed=counts.malformed)
 
 
 # Where it comes from
 
 
 def _from_log(store: Store, settings: Settings, place: str) -> _Gathered:
+    if place and settings.learning.apart == "off":
+        raise DataRefused(
+            f"{place} is to have an adapter of its own, and it would learn from everybody, since learning.apart is "
+            f"'off'. Set it to 'groups'."
+        )
     found = collect(store, settings.learning, place=place if settings.learning.apart == "groups" else None)
     counts = DataCounts(left_out=found.left_out, people=found.people, consent=found.consent)
     return _Gathered(found.examples, found.preferences, found.judged, counts)
@@ -115,7 +147,15 @@ def _from_log(store: Store, settings: Settings, place: str) -> _Gathered:
 def _from_file(file: Path, strict: bool) -> _Gathered:
     found = formats.read(file, strict=strict)
     left_out = {"malformed": len(found.malformed)} if found.malformed else {}
-    return _Gathered(found.examples, found.preferences, found.judged, DataCounts(left_out=left_out, source=file.name))
+    counts = DataCounts(left_out=left_out, source=file.name, malformed=_listed(file, found.malformed))
+    return _Gathered(found.examples, found.preferences, found.judged, counts)
+
+
+def _listed(file: Path, malformed: Sequence[formats.Malformed]) -> tuple[str, ...]:
+    lines = [f"{file.name}, line {each.line}, was passed over: {each.reason}." for each in malformed[:LISTED]]
+    if more := len(malformed) - len(lines):
+        lines.append(f"So {'was' if more == 1 else 'were'} {_counted(more, 'more line')} of {file.name}.")
+    return tuple(lines)
 
 
 def _tests_of(examples: Sequence[Example], earlier: Sequence[Manifest]) -> dict[int, list[Example]]:
@@ -135,18 +175,55 @@ def _forgotten(gathered: _Gathered, earlier: Sequence[Manifest]) -> int:
     return len(learned - {each.source.conversation for each in items})
 
 
+def _taken_back(
+    store: Store,
+    settings: Settings,
+    in_force: Adapter,
+    earlier: Sequence[Manifest],
+    redactor: Redaction | None,
+    count: Callable[[str], int],
+) -> list[TakenBack]:
+    """As training would have had it; of so many conversations, and only what the manifests say was learned."""
+    found: list[TakenBack] = []
+    conversations: set[str] = set()
+    for each in taken_back.collected(store, settings.learning, in_force):
+        if earlier and not _parted([each.example], earlier)[0]:
+            continue
+        conversations.add(each.example.source.conversation)
+        if len(conversations) > taken_back.CONVERSATIONS:
+            break
+        found.append(each)
+    if redactor is not None and found:
+        found = taken_back.without_names(store, found, redactor)
+    clean = cleaned([each.example for each in found], count, settings.finetune, settings.learning).examples
+    kept = {id(each) for each in clean}
+    return [each for each in found if id(each.example) in kept]
+
+
+def _apart_from(back: Sequence[TakenBack], learnt: Sequence[Learnt]) -> list[TakenBack]:
+    """Somebody may have taken it back only just now."""
+    seen = {message_id for each in learnt for message_id in each.source.message_ids}
+    return [each for each in back if seen.isdisjoint(each.example.source.message_ids)]
+
+
 # Personal data, and how long a text is
 
 
-def _redacted(
-    store: Store, gathered: _Gathered, tests: Mapping[int, Sequence[Example]], told: Told
-) -> tuple[_Gathered, dict[int, list[Example]]]:
+def _redactor(settings: Settings) -> Redaction | None:
+    if not settings.learning.redact:
+        return None
     from finetune.redact import Redactor
 
+    return Redactor()
+
+
+def _redacted(
+    store: Store, gathered: _Gathered, tests: Mapping[int, Sequence[Example]], redactor: Redaction, told: Told
+) -> tuple[_Gathered, dict[int, list[Example]]]:
     items: list[Learnt] = [*gathered.examples, *gathered.preferences, *gathered.judged]
     numbers = [number for number, test in tests.items() for _ in test]
     items += [each for test in tests.values() for each in test]
-    placed, counts = redacted(items, log.names(store, people_of(items)), Redactor(), told)
+    placed, counts = redacted(items, log.names(store, people_of(items)), redactor, told)
     own = placed[: len(placed) - len(numbers)]
     of_tests: dict[int, list[Example]] = {}
     for number, each in zip(numbers, placed[len(own) :], strict=True):
@@ -245,18 +322,31 @@ def _learned_from(earlier: Sequence[Manifest]) -> set[str]:
 # What is said of it
 
 
-def _refuse_too_few(examples: Sequence[Example], counts: DataCounts, least: int) -> None:
+def _refuse_too_few(examples: Sequence[Example], gathered: _Gathered, counts: DataCounts, least: int) -> None:
     if len(examples) >= least:
         return
-    where = "" if counts.source == "log" else f" in {counts.source}"
+    of_a_file = counts.source != "log"
+    where = f" in {counts.source}" if of_a_file else ""
     there = "There is 1 example" if len(examples) == 1 else f"There are {len(examples)} examples"
-    said = [f"{there} to learn from{where}, and a run takes {least} (finetune.min_new_examples).", WHAT_COUNTS]
+    said = [f"{there} to learn from{where}, and a run takes {least} (finetune.min_new_examples)."]
+    pairs, judged = len(gathered.preferences), len(gathered.judged)
+    if of_a_file and (pairs or judged):
+        said.append(
+            f"{_counted(pairs, 'pair')} and {_counted(judged, 'labelled reply', 'labelled replies')} are no examples: "
+            f"they are learnt from in a second stage (finetune.preferences), which goes on from what examples taught, "
+            f"and the gate measures on examples. The prompt of a pair with its chosen reply can be written as one."
+        )
+    said.append(_what_counts(counts))
     if counts.consent:
         said.append("People: " + ", ".join(f"{many} {_CHOICES[each]}" for each, many in counts.consent.items()) + ".")
     if counts.left_out:
         reasons = sorted(counts.left_out.items(), key=lambda each: -each[1])
         said.append("Left out: " + ", ".join(f"{many} {reason.replace('_', ' ')}" for reason, many in reasons) + ".")
-    raise NotEnoughData(" ".join(said))
+    raise NotEnoughData(" ".join(said), counts.malformed)
+
+
+def _what_counts(counts: DataCounts) -> str:
+    return WHAT_COUNTS if counts.source == "log" else WHAT_COUNTS_IN_A_FILE
 
 
 _CHOICES = {"yes": "said yes", "no": "said no", "unasked": "have not answered"}
@@ -270,5 +360,5 @@ def _conversations(examples: Sequence[Example]) -> int:
     return len({each.source.conversation for each in examples})
 
 
-def _counted(many: int, what: str) -> str:
-    return f"{many} {what}" if many == 1 else f"{many} {what}s"
+def _counted(many: int, one: str, more: str = "") -> str:
+    return f"{many} {one}" if many == 1 else f"{many} {more or one + 's'}"

@@ -2,6 +2,7 @@
 
     data/{train,validation,test}.jsonl  examples       preferences.jsonl  judged.jsonl
     data/earlier.jsonl                  what the adapter that is gone on from has learned already, to be replayed
+    data/unlearned.jsonl                what people took back that the adapter in force learned: only to be measured
     rounds/<number>.jsonl               the test of an earlier run, as far as it is still in the log
     manifest.json                       written last: numbers of messages, conversations and people, counts, fingerprint
 
@@ -34,6 +35,8 @@ from finetune.files import read_json, read_lines, write_json, write_lines
 from finetune.record import DataCounts
 from finetune.split import Sides
 
+UNLEARNED = Path("data") / "unlearned.jsonl"
+
 Item = TypeVar("Item", Example, Preference, Judged)
 Pair = TypeVar("Pair", Preference, Judged)
 
@@ -58,12 +61,14 @@ class Manifest:
         """The conversations that the adapter has learned from."""
         return {each for side in ("train", "earlier", "pairs") for each in self.conversations.get(side, ())}
 
-    def of_the_log(self) -> set[int]:
+    def of_the_log(self, *, pairs: bool = True) -> set[int]:
         """The log's conversations that the adapter is what it is by, those that decided when training stopped included.
 
-        An adapter is to be marked when one of these is forgotten (store.lineage.trained_on).
+        An adapter is to be marked when one of these is forgotten (store.lineage.trained_on). `pairs`: whether these
+        were learnt, too (finetune.preferences).
         """
-        names = self.learned() | set(self.conversations.get("validation", ()))
+        sides = ("train", "validation", "earlier", *(("pairs",) if pairs else ()))
+        names = {each for side in sides for each in self.conversations.get(side, ())}
         return {int(each.removeprefix("log:")) for each in names if each.startswith("log:")}
 
 
@@ -78,6 +83,7 @@ class Loaded:
     test_preferences: tuple[Preference, ...]  # to measure by
     test_judged: tuple[Judged, ...]
     rounds: Mapping[int, tuple[Example, ...]] = field(default_factory=dict)  # by run
+    unlearned: tuple[Example, ...] = ()
 
 
 def save(
@@ -89,6 +95,7 @@ def save(
     *,
     earlier: Sequence[Example] = (),
     rounds: Mapping[int, Sequence[Example]] | None = None,
+    unlearned: Sequence[Example] = (),
 ) -> Manifest:
     """Write everything into a run's folder, in the place of what was there. Raises OSError."""
     (folder / folders.MANIFEST).unlink(missing_ok=True)
@@ -99,6 +106,8 @@ def save(
     _write(folder / "judged.jsonl", judged)
     for number, test in (rounds or {}).items():
         _write(folder / "rounds" / f"{number}.jsonl", test)
+    if unlearned:
+        _write(folder / UNLEARNED, unlearned)
     manifest = _manifest(folder, sides, preferences, judged, counts, earlier)
     write_json(folder / folders.MANIFEST, asdict(manifest) | {"made_at": manifest.made_at.isoformat()})
     return manifest
@@ -124,6 +133,7 @@ def load(folder: Path) -> Loaded:
         preferences[1],
         judged[1],
         dict(sorted(rounds.items())),
+        _read(folder / UNLEARNED, example_from_json) if (folder / UNLEARNED).exists() else (),
     )
 
 
@@ -139,7 +149,7 @@ def manifest_of(folder: Path) -> Manifest:
             {side: tuple(ids) for side, ids in row["message_ids"].items()},
             {side: tuple(names) for side, names in row["conversations"].items()},
             tuple(row["person_ids"]),
-            DataCounts(**row["counts"]),
+            DataCounts(**row["counts"] | {"malformed": ()}),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataRefused(f"{file} is not a manifest as this version of Familiar writes it: {error}.") from error

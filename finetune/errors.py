@@ -7,8 +7,7 @@
     ├── TrainingFailed      the training process ended without an adapter: out of memory, killed, a loss of NaN
     ├── EvaluationFailed    before or after could not be measured
     ├── RunUnderWay         another run of this data folder is going on
-    ├── RunNotFound         there is no run of this number
-    └── NothingToRollBack   the base model already answers
+    └── RunNotFound         there is no run of this number
 
 Each text says what happened and what to do. A failed run leaves the adapter in force as it was.
 """
@@ -22,6 +21,10 @@ class FinetuneError(Exception):
 
 class NotEnoughData(FinetuneError):
     """There is too little to learn from."""
+
+    def __init__(self, said: str, notes: tuple[str, ...] = ()) -> None:
+        super().__init__(said)
+        self.notes = notes  # what else an operator should know
 
 
 class DataRefused(FinetuneError):
@@ -46,7 +49,3 @@ class RunUnderWay(FinetuneError):
 
 class RunNotFound(FinetuneError):
     """There is no such run."""
-
-
-class NothingToRollBack(FinetuneError):
-    """No adapter is in force."""

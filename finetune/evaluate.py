@@ -6,7 +6,8 @@
     probes      replies to the fixed questions of probes.toml, generated
 
 `measure` does it for one model. `main` is the stage of a run: it reads the run's folder and leaves before.json and
-after.json there. One that was cut short does both again: measured in another number format, they would not be a pair.
+after.json there; and base.json, the base model's losses on what people took back, if they did. One that was cut short
+does all of it again: measured in another number format, they would not be a pair.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import EngineError
-from finetune import dataset, packing, probes
+from finetune import dataset, packing, probes, servable
 from finetune.errors import EvaluationFailed, MethodRefused
-from finetune.examples import Example, Preference, example_from_json
-from finetune.files import read_json, read_lines, write_json
+from finetune.examples import Example, Preference
+from finetune.files import read_json, write_json
 from finetune.grounding import asked
 from finetune.job import Job, Progress, Told
 from finetune.job import load as load_job
@@ -35,7 +36,7 @@ from settings import Finetune
 if TYPE_CHECKING:
     from finetune.hardware import Plan
 
-BEFORE, AFTER = "before.json", "after.json"
+BEFORE, AFTER, BASE = "before.json", "after.json", "base.json"
 REPLY_TOKENS = 96  # of a generated reply, at most: enough to see whether it loops
 GENERAL_TOKENS = 256  # of a general text
 SAID = {"corrected", "rated_up", "chosen", "imported"}  # replies that somebody thought right
@@ -62,26 +63,39 @@ def main(folder: Path, told: Told = lambda progress: None) -> None:
     from finetune.hardware import plan
 
     job = load_job(folder)
-    made = next((folder / name for name in ("adapter", "model", "offline") if (folder / name).is_dir()), None)
+    made = servable.made_in(folder)
     if made is None:
         raise EvaluationFailed(f"Nothing was trained in {folder}; there is nothing to measure.")
     held_out = _of(job)
-    work = 2 * _items(held_out)
+    unlearned = HeldOut(test=(), unlearned=held_out.unlearned)
+    half = _items(held_out)
+    work = 2 * half + _items(unlearned)
     chosen = plan(job.settings)
     torch.set_num_threads(chosen.threads)
-    sides = ((BEFORE, job.before, job.before_name), (AFTER, made, f"run {folder.name}"))
-    for number, (name, weights, said) in enumerate(sides):
+    (folder / BASE).unlink(missing_ok=True)  # of an attempt that was cut short: people took other things back then
+    sides: list[tuple[str, Path | None, str, HeldOut]] = [
+        (BEFORE, job.before, job.before_name, held_out),
+        (AFTER, made, f"run {folder.name}", held_out),
+    ]
+    if held_out.unlearned:
+        sides.append((BASE, None, "base", unlearned))
+    for number, (name, weights, said, items) in enumerate(sides):
 
-        def count(done: int, first: int = number * work // 2, which: str = said) -> None:
+        def count(done: int, first: int = number * half, which: str = said) -> None:
             told(Progress("evaluating", first + done, work, which))
 
-        measured = measure(job.model_folder, weights, said, held_out, count, settings=job.settings, on=chosen)
+        measured = measure(job.model_folder, weights, said, items, count, settings=job.settings, on=chosen)
         write_json(folder / name, as_json(measured))
 
 
 def read(folder: Path) -> tuple[Measurements, Measurements]:
     """Before and after, as `main` left them. Raises DataRefused."""
     return from_json(read_json(folder / BEFORE)), from_json(read_json(folder / AFTER))
+
+
+def read_base(folder: Path) -> Measurements | None:
+    """The base model on what people took back; None where they took nothing back. Raises DataRefused."""
+    return from_json(read_json(folder / BASE)) if (folder / BASE).exists() else None
 
 
 def measure(
@@ -221,8 +235,6 @@ def _loaded(model_folder: Path, made: Path | None, on: Plan | None) -> Any:
     """A LoRA adapter is merged: the same function, and faster."""
     import torch
 
-    from finetune import servable
-
     model = servable.load(model_folder, made, dtype=getattr(torch, on.dtype) if on else torch.float32)
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
@@ -234,14 +246,13 @@ def _of(job: Job) -> HeldOut:
     from finetune.continual import general_text
 
     data = dataset.load(job.folder)
-    unlearned = job.folder / "data" / "unlearned.jsonl"
     return HeldOut(
         test=data.test,
         validation=data.validation,
         general=tuple(general_text()),
         rounds={f"round {number}": test for number, test in data.rounds.items()},
         preferences=data.test_preferences,
-        unlearned=tuple(example_from_json(row) for row in read_lines(unlearned)) if unlearned.exists() else (),
+        unlearned=data.unlearned,
         replies=job.replies,
         probes=probes.asked(),
     )

@@ -21,6 +21,7 @@ from store import runs
 from store.session import Store
 
 RECORD, MANIFEST, REPORT, DECISION = "record.json", "manifest.json", "report.html", "decision.json"
+LOG_FILE = Path("log") / "finetune.log"  # in the data folder: what scheduled runs say
 PASSING = ("checkpoints", "progress.jsonl")  # of no use when the run is over
 
 log = logging.getLogger("familiar.finetune")

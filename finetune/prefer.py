@@ -32,6 +32,7 @@ from finetune.tokens import Renderer
 from settings import Finetune
 
 SUPERVISED = "supervised"  # the adapter of the first stage
+DONE = "preferring.json"
 RATE_SHARE = 1 / 16  # of the first stage's learning rate; with more, both replies become unlikely
 EPOCHS = 2.0
 BATCH = 8  # pairs or replies, between two steps of the optimizer
@@ -80,6 +81,12 @@ def prefer(job: Job, adapter: Path, told: Told = lambda progress: None) -> Train
         servable.save_adapter(model, adapter, job.model_folder)
     processes.wait()
     return _training(job, plan, followed, time.monotonic() - begun, model)
+
+
+def begin_anew(folder: Path) -> None:
+    """The first stage is done again, maybe because something was forgotten: nothing of the one before may stay."""
+    (folder / DONE).unlink(missing_ok=True)
+    shutil.rmtree(folder / SUPERVISED, ignore_errors=True)
 
 
 # What is compared

@@ -12,8 +12,8 @@ from collections import deque
 from pathlib import Path
 
 import finetune.errors
-from engine.hardware import detect
 from finetune.errors import EvaluationFailed, FinetuneError, TrainingFailed
+from finetune.gpus import Room
 from finetune.job import Told, progress_from_json
 from settings import REPOSITORY
 
@@ -26,24 +26,33 @@ QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PAR
 # when they spin, and the engine's replies with it: of 471 tokens/s alone on 2 cores, 51 were left beside one busy
 # process (bench.finetune). So it is 347 and 304.
 PATIENT = {"OMP_WAIT_POLICY": "passive"}
+PROCESSOR = Room()
 
 
 async def run_stage(
-    stage: str, folder: Path, *, told: Told = lambda progress: None, timeout_s: float | None = None
+    stage: str,
+    folder: Path,
+    *,
+    told: Told = lambda progress: None,
+    timeout_s: float | None = None,
+    room: Room = PROCESSOR,
 ) -> None:
     """Do a stage ("train", "evaluate", "anchors") of the run in `folder`; its results lie there afterwards.
+
+    `room`: the GPUs that it works on; a training takes all of them, one process each.
 
     Cancelled, or when this process is killed, it ends at once, and can be begun again: it goes on from where it was.
     Raises what the stage raises (see finetune.errors), TrainingFailed or EvaluationFailed when it dies.
     """
     process = await asyncio.create_subprocess_exec(
-        *await _command(stage, folder),
+        *_command(stage, folder, len(room.gpus)),
         cwd=REPOSITORY,
-        env=PATIENT | os.environ | QUIET,
+        env=PATIENT | os.environ | QUIET | room.environment(),
         stdin=asyncio.subprocess.PIPE,  # never written to: its end tells the process that we are gone
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
+        pass_fds=() if room.held is None else (room.held,),  # the engine has them back when this process is gone, too
         limit=LONGEST_LINE,
     )
     said: deque[str] = deque(maxlen=TAIL)
@@ -54,10 +63,7 @@ async def run_stage(
             await reading
             code = await process.wait()
     except TimeoutError:
-        hours = (timeout_s or 0) / 3600
-        raise _died(
-            stage, f"took longer than {hours:.3g} hours (finetune.timeout_hours). Run it again: it goes on from there."
-        ) from None
+        raise _died(stage, "was ended, for the run took longer than it may (finetune.timeout_hours).") from None
     finally:
         await _end(process)
     if failure is not None:
@@ -66,12 +72,12 @@ async def run_stage(
         raise _died(stage, _explained(code, said))
 
 
-async def _command(stage: str, folder: Path) -> list[str]:
+def _command(stage: str, folder: Path, gpus: int) -> list[str]:
     work = ["-m", "finetune.work", stage, str(folder)]
-    gpus = len((await asyncio.to_thread(detect)).gpus) if stage == "train" else 0
-    if gpus < 2:
+    if gpus < 2 or stage != "train":
         return [sys.executable, *work]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+    launch += ["--main_process_port", "0"]  # a free one
     return [*launch, "--num_processes", str(gpus), "--mixed_precision", "no", "--dynamo_backend", "no", *work]
 
 

@@ -8,20 +8,17 @@ version, and what is in force is put in force once more.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 
 from engine import in_force
-from engine.adapters import DEFAULT, Adapters, served_name
-from engine.errors import AdapterRefused, EngineError, EngineFailed
+from engine.adapters import DEFAULT, Adapters, served_name, stands_in
 from engine.in_force import Told
-from engine.process import LocalEngine
-from engine.state import Address, Connection
+from engine.state import Connection
 from finetune.canary import opinion
-from finetune.errors import FinetuneError, NothingToRollBack
+from finetune.errors import FinetuneError
 from finetune.stages import Promoted
 from settings import Settings
 from store import adapters as table
@@ -69,7 +66,8 @@ async def put(
     has been put in force since, and what `engine.in_force.put_in_force` raises; then nothing has changed.
     """
     active = await asyncio.to_thread(table.active, store, adapter.name)
-    now_in_force = served_name(active) if active else "base"
+    answers = await asyncio.to_thread(stands_in, store, adapter.name)
+    now_in_force = served_name(answers) if answers else "base"
     this = served_name(adapter)
     if instead_of is not None and now_in_force not in {instead_of, this}:
         raise FinetuneError(
@@ -80,10 +78,10 @@ async def put(
     if _first_for_some(settings, adapter, active):
         before = active.version if active else None
         share = settings.gate.canary_share
-        await _load(settings, store, connection, adapter, told)
+        await in_force.load(connection, adapters_of(settings, store), adapter, told)
         await asyncio.to_thread(canaries.begin, store, adapter.name, adapter.version, before, share)
         said = f"{this} answers {share:.0%} of the conversations first, for up to {settings.gate.canary_days:g} days."
-        return Promoted(adapter.version, said, notes)
+        return Promoted(adapter.version, said, notes, share)
     await in_force.put_in_force(connection, adapters_of(settings, store), adapter.name, adapter.version, told)
     await asyncio.to_thread(_settle, store, adapter.name, adapter.version)
     return Promoted(adapter.version, f"{this} is in force.", notes)
@@ -102,22 +100,9 @@ async def promote(
 async def rollback(
     settings: Settings, store: Store, connection: Connection, name: str = DEFAULT, told: Told = lambda _: None
 ) -> str:
-    """One step back: a canary ends; else the version before answers again. Returns its name; "" is the base model.
-
-    What is left is not loaded at the engine's next start, and no later step back returns to it.
-    Raises NothingToRollBack, EngineError.
-    """
-    canary = await asyncio.to_thread(canaries.under_way, store, name)
-    active = await asyncio.to_thread(table.active, store, name)
-    if canary is not None and canary.before_version == (active.version if active else None):
-        await _take_back(settings, store, connection, canary, None)
-        return served_name(active) if active else ""
-    if active is None:
-        raise NothingToRollBack(f"The base model answers; there is no version of {name} in force to go back from.")
-    kept = adapters_of(settings, store)
-    now_in_force = await in_force.roll_back(connection, kept, name, told)
-    await asyncio.to_thread(table.mark_loaded, store, _id(active), False)
-    log.info("rolled back from %s to %s", served_name(active), now_in_force or "the base model")
+    """One step back, as `engine.in_force.roll_back`. Raises EngineError."""
+    now_in_force = await in_force.roll_back(connection, adapters_of(settings, store), name, told)
+    log.info("rolled back to %s", now_in_force or "the base model")
     return now_in_force
 
 
@@ -140,7 +125,8 @@ async def check_canary(
     told_of = {"adapter": f"{canary.name}@{canary.version}", "said": found.said()}
     if found.verdict == "worse":
         log.warning("%s is rolled back: people rate it lower. %s", told_of["adapter"], found.said())
-        await _take_back(settings, store, connection, canary, ("learning.canary_rolled_back", told_of))
+        notice = ("learning.canary_rolled_back", told_of)
+        await in_force.take_back(connection, adapters_of(settings, store), canary, notice)
         return "rolled_back"
     if found.verdict == "open" and now() - canary.started_at < timedelta(days=settings.gate.canary_days):
         return ""
@@ -158,48 +144,6 @@ def _first_for_some(settings: Settings, adapter: Adapter, active: Adapter | None
     return active is None or active.version != adapter.version
 
 
-async def _load(settings: Settings, store: Store, connection: Connection, adapter: Adapter, told: Told) -> None:
-    """Have it ready to answer, and not in force. Raises EngineError."""
-    kept = adapters_of(settings, store)
-    address = await _ready(connection, told)
-    if not address.lora and isinstance(connection, LocalEngine) and settings.engine.lora == "auto":
-        await asyncio.to_thread(kept.mark_for_loading, adapter.name, adapter.version)
-        await connection.renew()
-        address = await _ready(connection, told)
-    try:
-        await kept.load(address, adapter.name, adapter.version)
-    except AdapterRefused as refused:
-        if refused.engine_poisoned and isinstance(connection, LocalEngine):
-            await connection.renew()
-        raise
-
-
-async def _ready(connection: Connection, told: Told) -> Address:
-    address: Address | None = None
-    async for state in connection.wait():
-        told(state)
-        address = state.address
-    if address is None:
-        raise EngineFailed("The engine did not become ready.")
-    return address
-
-
-async def _take_back(
-    settings: Settings,
-    store: Store,
-    connection: Connection,
-    canary: Canary,
-    notice: tuple[str, dict[str, str]] | None,
-) -> None:
-    """The store first: from then on nobody gets it. That it leaves the engine, too, only saves memory."""
-    await asyncio.to_thread(canaries.end, store, _number(canary), "rolled_back", notice=notice)
-    row = await asyncio.to_thread(table.get, store, canary.name, canary.version)
-    await asyncio.to_thread(table.mark_loaded, store, _id(row), False)
-    with contextlib.suppress(EngineError):
-        address = await _ready(connection, lambda _: None)
-        await adapters_of(settings, store).unload(address, canary.name, canary.version)
-
-
 def _settle(store: Store, name: str, version: int) -> None:
     """A canary of this name is over now that somebody has put a version in force."""
     canary = canaries.under_way(store, name)
@@ -214,11 +158,6 @@ def _notes(store: Store, adapter: Adapter) -> tuple[str, ...]:
             many = f"{each.conversations} conversation{'' if each.conversations == 1 else 's'}"
             return (f"Forgotten since it learned from them: {many}. The next run goes without.",)
     return ()
-
-
-def _id(adapter: Adapter) -> int:
-    assert adapter.id is not None, "a stored row has an id"
-    return adapter.id
 
 
 def _number(canary: Canary) -> int:

@@ -25,7 +25,10 @@ class DataCounts:
     replayed: int = 0
     general: int = 0
     forgotten: int = 0  # conversations that earlier adapters learned from and this one did not
+    # Of what the adapter in force learned and people took back: people, conversations, examples, taught_by_others.
+    taken_back: dict[str, int] = field(default_factory=dict)
     source: str = "log"  # or the file's name
+    malformed: tuple[str, ...] = ()  # its first lines that could not be used, and how many more: until they are noted
     fingerprint: str = ""  # sha256 over the sorted examples
 
 
@@ -82,6 +85,7 @@ class Decision:
     said: str  # one sentence
     checks: tuple[Check, ...] = ()
     overridden: str = ""  # why an operator promoted it all the same; "" when nobody did
+    not_worse: bool = False  # not shown to be better: enough where what was in force learned what was taken back since
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,21 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Unlearned:
+    """Whether the new model still knows what people took back: losses, in nats a token, each conversation alike."""
+
+    people: int
+    conversations: int
+    before: float  # the adapter in force, which learned it
+    after: float  # the new one, which did not
+    base: float  # the base model, which never knew it
+    difference: float  # the new one's less the base model's
+    low: float | None = None  # of its interval
+    high: float | None = None
+    taught_by_others: int = 0  # examples that are nearly the same as some that others taught, who agree
+
+
+@dataclass(frozen=True)
 class Record:
     """A run. Everything after `started_at` is there once its stage is over."""
 
@@ -121,11 +140,20 @@ class Record:
     verdict: Verdict = ""
     said: str = ""  # the verdict in one sentence
     version: int | None = None  # that was registered
+    share: float | None = None  # of the conversations that it answers first, where it was promoted; None: all
     before: str = "base"  # what it is compared with: the adapter in force, or the base model
+    in_force: str = ""  # when the run began, where that is not what it is compared with
     data: DataCounts | None = None
     training: Training | None = None
     table: tuple[Interval, ...] = ()
     decision: Decision | None = None
+    unlearned: Unlearned | None = None  # None: nobody took anything back that could be measured
     samples: tuple[Sample, ...] = ()
     notes: tuple[str, ...] = ()  # what an operator should know: what could not be measured, and why
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
+    can_go_on: bool = True  # where it failed: gone on with, it could come to another end
+
+    @property
+    def instead_of(self) -> str:
+        """What is in force unless somebody has put something else there since."""
+        return self.in_force or self.before

@@ -22,8 +22,8 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -33,15 +33,22 @@ from filelock import FileLock, Timeout
 from engine import adapters
 from engine.errors import EngineError
 from finetune import folders, forgotten, seen
-from finetune.errors import FinetuneError, NotEnoughData, RunNotFound, RunUnderWay, TrainingFailed
+from finetune.errors import (
+    DataRefused,
+    FinetuneError,
+    MethodRefused,
+    NotEnoughData,
+    RunUnderWay,
+    TrainingFailed,
+)
 from finetune.job import Progress, Told
 from finetune.record import Record, Verdict
 from finetune.stages import Ground, Stages
+from finetune.taking_up import Wanted, number_of, row_for
 from finetune.wiring import REAL
-from settings import Finetune, Learning, Method, Settings
-from store import adapters as table
-from store import runs
-from store.errors import NotFound, StoreError
+from settings import Method, Settings
+from store import runs, sealed
+from store.errors import StoreError
 from store.runs import State, Trigger
 from store.session import Store
 from store.tables import Run, now
@@ -49,9 +56,6 @@ from store.tables import Run, now
 Work = Callable[[Record], Awaitable[Record]]
 
 STARTS = 4  # of one run; what cuts it short so often will do it again
-# What can differ between a run that was cut short and one begun now, and the first still is what is wanted.
-NOT_OF_THE_RESULT = {"schedule", "keep_runs", "timeout_hours", "min_new_examples", "threads", "checkpointing"}
-
 log = logging.getLogger("familiar.finetune")
 
 
@@ -76,7 +80,7 @@ async def run(
     `file`: learn from its examples instead of the log's; `strict`: malformed lines are refused, not skipped.
     `offline`: only to measure what comes out. `place`: a group that has an adapter of its own. A run that was cut short
     goes on, if the settings are still what they were; `resume` names one, which goes on with its own. `override`: why
-    an operator wants it in force though it is not proven. Cancelled, it can go on later.
+    an operator wants it in force though it is rejected or not proven. Cancelled, it can go on later.
 
     Raises RunUnderWay, RunNotFound, StoreError.
     """
@@ -84,8 +88,8 @@ async def run(
         settings = settings.model_copy(update={"finetune": settings.finetune.model_copy(update={"method": method})})
     async with alone(settings, store):
         await asyncio.to_thread(_erase_forgotten, settings, store, stages)
-        wanted = _Wanted(name, place, file, strict, offline, trigger)
-        row, settings = await asyncio.to_thread(_row, settings, store, wanted, resume, override)
+        wanted = Wanted(name, place, file, strict, offline, trigger)
+        row, settings = await asyncio.to_thread(row_for, settings, store, wanted, resume, override)
         return await _Way(settings, store, row, override, told, stages).to_its_end()
 
 
@@ -115,6 +119,19 @@ def under_way(settings: Settings) -> bool:
         return True
 
 
+def tidy(settings: Settings, store: Store, render: forgotten.Render) -> int:
+    """What is forgotten leaves the runs' folders, for who runs nothing: `forgotten.erase`, and all that it raises.
+
+    A run that goes on is left alone. None can begin while those that were cut short are looked at.
+    """
+    touched = forgotten.erase(settings, store, render)
+    if not runs.unfinished(store):
+        return touched
+    with contextlib.suppress(Timeout), _lock(settings).acquire(timeout=0):
+        touched += forgotten.erase_cut_short(settings, store, render)
+    return touched
+
+
 def _lock(settings: Settings) -> FileLock:
     folders.root(settings).mkdir(parents=True, exist_ok=True, mode=0o700)
     return FileLock(folders.root(settings) / ".lock", thread_local=False)
@@ -125,90 +142,6 @@ def _erase_forgotten(settings: Settings, store: Store, stages: Stages) -> None:
         forgotten.erase(settings, store, stages.render, cut_short=True)
 
 
-# Which run it is
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What was asked for, as far as it decides what comes out."""
-
-    name: str
-    place: str
-    file: Path | None
-    strict: bool
-    offline: bool
-    trigger: Trigger
-
-
-def _row(settings: Settings, store: Store, wanted: _Wanted, resume: int | None, override: str) -> tuple[Run, Settings]:
-    """The run that goes on, or a new one, with the settings that it is done by. Raises RunNotFound."""
-    if resume is not None:
-        return _resumed(settings, store, resume, override)
-    as_wanted = _as_row(settings, wanted)
-    found: Run | None = None
-    for each in runs.unfinished(store, wanted.name):
-        if found is None and each.place == wanted.place and _same(each.settings, as_wanted):
-            found = each
-            continue
-        runs.end(store, _number(each), "failed", "It was cut short, and another run was begun in its place.")
-        folders.clear_texts(folders.folder_of(settings, _number(each)))
-        folders.clear_passing(folders.folder_of(settings, _number(each)))
-    if found is None:
-        row = runs.begin(store, wanted.name, wanted.trigger, as_wanted, place=wanted.place)
-        folders.new(settings, _number(row))
-        return row, settings
-    log.info("run %s was cut short while %s, and goes on", found.id, found.state)
-    return found, settings
-
-
-def _resumed(settings: Settings, store: Store, number: int, override: str) -> tuple[Run, Settings]:
-    try:
-        row = runs.get(store, number)
-    except NotFound:
-        raise RunNotFound(f"There is no run {number}. `familiar finetune status` lists them.") from None
-    open_again = row.verdict == "failed" or (override and row.verdict in {"rejected", "not_proven"})
-    if row.state == "ended" and not open_again:
-        raise RunNotFound(
-            f"Run {number} is over ({row.verdict.replace('_', ' ')}). One that was cut short or failed can be resumed; "
-            f"and one that was rejected or not proven, with --override and the reason."
-        )
-    folder = folders.folder_of(settings, number)
-    record = folders.load(folder)
-    if row.state == "ended" and record is None:
-        raise RunNotFound(f"Of run {number} no more is kept than its numbers. Begin a new one.")
-    if row.state == "ended" and record is not None:
-        seconds = {stage: spent for stage, spent in record.seconds.items() if stage != "promoting"}
-        folders.save(folder, replace(record, verdict="", said="", finished_at=None, seconds=seconds))
-    state: State = "promoting" if row.verdict in {"rejected", "not_proven"} else "preparing"
-    row = runs.note(store, number, state=state if row.state == "ended" else None, numbers={"starts": 0})
-    own = {
-        "finetune": Finetune.model_validate(row.settings["finetune"]),
-        "learning": Learning.model_validate(row.settings["learning"]),
-    }
-    return row, settings.model_copy(update=own)
-
-
-def _as_row(settings: Settings, wanted: _Wanted) -> dict[str, Any]:
-    return {
-        "finetune": settings.finetune.model_dump(mode="json"),
-        "learning": settings.learning.model_dump(mode="json"),
-        "gate": settings.gate.model_dump(mode="json"),  # what is secret is masked
-        "file": str(wanted.file.resolve()) if wanted.file else "",
-        "strict": wanted.strict,
-        "offline": wanted.offline,
-    }
-
-
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two runs by these settings learn the same."""
-
-    def of_the_result(settings: Mapping[str, Any]) -> dict[str, Any]:
-        finetune = {key: value for key, value in settings["finetune"].items() if key not in NOT_OF_THE_RESULT}
-        return {"finetune": finetune} | {key: settings[key] for key in ("learning", "file", "strict", "offline")}
-
-    return of_the_result(one) == of_the_result(other)
-
-
 # The way
 
 
@@ -217,11 +150,12 @@ class _Way:
         self._settings = settings
         self._store = store
         self._row = row
-        self._number = _number(row)
+        self._number = number_of(row)
         self._folder = folders.folder_of(settings, self._number)
         self._override = override
         self._told = told
         self._stages = stages
+        self._until = time.monotonic() + settings.finetune.timeout_hours * 3600
 
     async def to_its_end(self) -> Record:
         record = Record(self._number, self._row.name, self._row.trigger, self._row.started_at)
@@ -235,7 +169,9 @@ class _Way:
             return await self._nothing_to_learn(record, too_little)
         except (FinetuneError, EngineError, StoreError, OSError) as error:
             log.error("run %s failed: %s", self._number, error)
-            return await self._failed(folders.load(self._folder) or record, str(error))
+            refused = isinstance(error, MethodRefused | DataRefused)  # by its own settings and data it will be again
+            record = replace(folders.load(self._folder) or record, can_go_on=not refused)
+            return await self._failed(record, str(error))
         except Exception as error:
             mark = uuid4().hex[:8]
             log.exception("run %s failed, error %s", self._number, mark)
@@ -255,7 +191,7 @@ class _Way:
         there = folders.load(self._folder)
         if there is not None:
             return there
-        in_force = table.active(self._store, self._row.name)
+        in_force = adapters.stands_in(self._store, self._row.name)
         record = replace(record, before=adapters.served_name(in_force) if in_force else "base")
         folders.save(self._folder, record)
         return record
@@ -285,7 +221,8 @@ class _Way:
         file = Path(row.settings["file"]) if row.settings["file"] else None
         strict, offline = row.settings["strict"], row.settings["offline"]
         named = (self._number, row.name, row.place)
-        return Ground(settings, self._store, *named, self._folder, file, strict, offline, record, self._told)
+        ground = Ground(settings, self._store, *named, self._folder, file, strict, offline, record, self._told)
+        return replace(ground, until=self._until)
 
     async def _prepare(self, record: Record) -> Record:
         ground = self._ground(record)
@@ -293,14 +230,17 @@ class _Way:
         if ground.file is None:
             await asyncio.to_thread(seen.refuse_too_little_new, self._settings, self._store, self._row, self._folder)
         await asyncio.to_thread(runs.note, self._store, self._number, fingerprint=counts.fingerprint)
-        return replace(record, data=counts)
+        return replace(record, data=replace(counts, malformed=()), notes=(*record.notes, *counts.malformed))
 
     async def _train(self, record: Record) -> Record:
         trained = await self._stages.train(self._ground(record))
         await asyncio.to_thread(runs.note, self._store, self._number, base=trained.training.base)
         assert record.data is not None, "the stage before counts it"
         data = replace(record.data, replayed=trained.replayed, general=trained.general)
-        return replace(record, data=data, training=trained.training)
+        record = replace(record, data=data, training=trained.training)
+        if trained.before in {"", record.before}:
+            return record
+        return replace(record, before=trained.before, in_force=record.instead_of)
 
     async def _evaluate(self, record: Record) -> Record:
         notes = await self._stages.evaluate(self._ground(record))
@@ -308,7 +248,8 @@ class _Way:
 
     async def _decide(self, record: Record) -> Record:
         decided = await self._stages.decide(self._ground(record))
-        return replace(record, decision=decided.decision, table=decided.table, samples=decided.samples)
+        record = replace(record, decision=decided.decision, table=decided.table, samples=decided.samples)
+        return replace(record, unlearned=decided.unlearned)
 
     def _is_promoted(self, record: Record) -> bool:
         better = record.decision is not None and record.decision.verdict == "promoted"
@@ -324,8 +265,8 @@ class _Way:
             decision = replace(decision, overridden=self._override)
         promoted = await self._stages.promote(self._ground(record))
         await asyncio.to_thread(runs.note, self._store, self._number, version=promoted.version)
-        notes = (*record.notes, *promoted.notes)
-        return replace(record, decision=decision, version=promoted.version, said=promoted.said, notes=notes)
+        record = replace(record, decision=decision, notes=(*record.notes, *promoted.notes))
+        return replace(record, version=promoted.version, share=promoted.share, said=promoted.said)
 
     # Its end
 
@@ -344,6 +285,7 @@ class _Way:
         """Quiet: it is the rule where a schedule looks every night."""
         log.info("run %s: nothing to learn. %s", self._number, too_little)
         record = replace(record, verdict="nothing_to_learn", said=str(too_little), finished_at=now())
+        record = replace(record, notes=(*record.notes, *too_little.notes))
         await asyncio.to_thread(runs.end, self._store, self._number, record.verdict, record.said)
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
         return record
@@ -360,6 +302,7 @@ class _Way:
             if record.verdict != "failed":
                 folders.clear_texts(self._folder)
                 folders.clear_passing(self._folder)
+            sealed.release(self._store, self._settings.learning.sealed_days)
             folders.prune(self._settings, self._store)
 
 
@@ -387,7 +330,8 @@ def _verdict(record: Record) -> tuple[Verdict, str]:
 def _notice(record: Record) -> tuple[str, dict[str, Any]] | None:
     """What the admins are told: of every failure, and of all else that nobody was there to see."""
     if record.verdict == "failed" or record.trigger == "schedule":
-        return f"learning.{record.verdict}", {"run": record.number, "said": record.said}
+        key = "refused" if record.verdict == "failed" and not record.can_go_on else record.verdict
+        return f"learning.{key}", {"run": record.number, "said": record.said}
     return None
 
 
@@ -403,8 +347,3 @@ def _numbers(record: Record) -> dict[str, Any]:
         kept = {key: value for key, value in finite.items() if value is not None and math.isfinite(value)}
         numbers[check.name] = kept | {"passed": check.passed, "n": check.n}
     return numbers
-
-
-def _number(row: Run) -> int:
-    assert row.id is not None, "a stored row has an id"
-    return row.id

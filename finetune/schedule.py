@@ -18,13 +18,12 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 
 from engine.errors import EngineError
 from engine.process import connect
 from engine.state import Connection
-from finetune import forgotten, promote
-from finetune.run import under_way
+from finetune import folders, promote
+from finetune.run import tidy, under_way
 from finetune.wiring import REAL
 from settings import Settings
 from store import canaries, notices, runs
@@ -34,8 +33,6 @@ from store.session import Store
 LOOKS_EVERY_S = 30.0
 TIDIES_EVERY_S = 3600.0
 PATIENCE_S = 15.0  # for a run's process that is to end
-NICENESS = 15
-LOG_FILE = Path("log") / "finetune.log"  # in the data folder: what a run's process says
 
 Command = tuple[str, ...]
 COMMAND: Command = (sys.executable, "-c", "from cli import main; main()", "finetune", "run", "--scheduled")
@@ -116,7 +113,7 @@ async def follow(
             await _decide_canaries(settings, store, connection)
             if tidied is None or (last - tidied).total_seconds() >= TIDIES_EVERY_S:
                 tidied = last
-                await asyncio.to_thread(forgotten.erase, settings, store, REAL.render)
+                await asyncio.to_thread(tidy, settings, store, REAL.render)
         await pause(LOOKS_EVERY_S)
 
 
@@ -133,16 +130,18 @@ def _wanted(settings: Settings, store: Store, due: datetime | None, at: datetime
 
 
 async def _run(settings: Settings, store: Store, command: Command) -> bool:
-    """One run, to its end. When this is cancelled, it is ended. False where another try would be no use."""
-    file = settings.data.folder / LOG_FILE
+    """One run, to its end. When this is cancelled, it is ended. False where another try would be no use.
+
+    Only its stages that compute have a low priority, by themselves: the engine may be started by this process, and
+    would have its priority for as long as it lives.
+    """
+    file = settings.data.folder / folders.LOG_FILE
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     log.info("a scheduled run begins")
     with file.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
-    with contextlib.suppress(OSError):  # it may be over
-        os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
     try:
         code = await process.wait()
     except asyncio.CancelledError:
@@ -154,7 +153,7 @@ async def _run(settings: Settings, store: Store, command: Command) -> bool:
     unfinished = await asyncio.to_thread(runs.unfinished, store)
     if code < 0 and unfinished:  # killed, and goes on
         return True
-    await asyncio.to_thread(notices.add, store, "learning.broken", code=code, log=LOG_FILE.name)
+    await asyncio.to_thread(notices.add, store, "learning.broken", code=code, log=folders.LOG_FILE.name)
     return False
 
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from finetune import folders
+from finetune.dataset import UNLEARNED
 from finetune.errors import DataRefused, NotEnoughData
 from finetune.examples import Source, source_from_json
 from finetune.files import read_json, read_lines
@@ -26,7 +27,7 @@ CAME_TO_A_VERDICT = {"promoted", "rejected", "not_proven"}
 SIDES = ("train", "validation", "test")
 WHAT_COUNTS = (
     "What counts: replies that people corrected, rated up, chose among several or went on from since then, of people "
-    "who agreed that their conversations are learnt from (/consent yes)."
+    "who agreed that their conversations are learnt from (/privacy yes)."
 )
 
 
@@ -38,7 +39,7 @@ def refuse_too_little_new(settings: Settings, store: Store, run: Run, folder: Pa
             known |= dict(_seen_by(folders.folder_of(settings, earlier.id)))
     sources = list(_sources(folder))
     new, wanted = sum(_is_new(each, known) for each in sources), settings.finetune.min_new_examples
-    if new >= wanted or _to_be_unlearnt(store, run.name):
+    if new >= wanted or _to_be_unlearnt(store, run.name, folder):
         return
     raise NotEnoughData(
         f"{new} of {len(sources)} examples {'is' if new == 1 else 'are'} new since the last run, and a run takes "
@@ -74,7 +75,10 @@ def _is_new(source: Source, known: dict[int, datetime]) -> bool:
     return any(at is None or (source.at is not None and source.at > at) for at in seen)
 
 
-def _to_be_unlearnt(store: Store, name: str) -> bool:
+def _to_be_unlearnt(store: Store, name: str, folder: Path) -> bool:
+    """Forgotten, or of somebody who says no by now; what the run is to measure of it lies in its folder."""
+    if (folder / UNLEARNED).exists():
+        return True
     active = adapters.active(store, name)
     concerned = {each.adapter for each in lineage.to_leave_out(store)}
     return active is not None and f"{active.name}@{active.version}" in concerned

@@ -4,7 +4,8 @@
     model/     a whole model folder: weights in the base model's number format, its tokenizer and chat template
     offline/   learnt prompts and prefixes in PEFT's form, which nothing serves
 
-A folder gets its name when it is whole: what a crash leaves is one that nobody looks at.
+A folder gets its name when it is whole: what a crash leaves is one that nobody looks at. One that was there before is
+put aside for that moment, and `made_in` finds it again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,19 @@ from finetune.errors import MethodRefused
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+MADE = ("adapter", "model", "offline")
+
+
+def made_in(folder: Path) -> Path | None:
+    """What training left in a run's folder, also where it was killed while it put another in its place."""
+    for place in (folder / name for name in MADE):
+        with contextlib.suppress(OSError):  # nothing was put aside, or what came into its place is there
+            _aside(place).rename(place)
+        if place.is_dir():
+            return place
+    return None
 
 
 def save_adapter(model: Any, place: Path, model_folder: Path) -> Path:
@@ -158,11 +172,18 @@ def _whole(place: Path) -> Iterator[Path]:
             _sync(file)
         _sync(folder)
         if place.exists():
-            shutil.rmtree(place)
+            shutil.rmtree(_aside(place), ignore_errors=True)
+            place.rename(_aside(place))
         folder.rename(place)
         _sync(place.parent)
+        shutil.rmtree(_aside(place), ignore_errors=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _aside(place: Path) -> Path:
+    """Where what had this name is, while what takes its place gets it."""
+    return place.with_name(f".{place.name}.before")
 
 
 def _sync(path: Path) -> None:

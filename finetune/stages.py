@@ -5,12 +5,13 @@ The stages are values, so that a run can be tried out with others in their place
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from finetune.job import Told
-from finetune.record import DataCounts, Decision, Interval, Record, Sample, Training
+from finetune.record import DataCounts, Decision, Interval, Record, Sample, Training, Unlearned
 from settings import Settings
 from store.session import Store
 
@@ -30,6 +31,7 @@ class Ground:
     offline: bool  # only to be measured
     record: Record
     told: Told
+    until: float = math.inf  # the run may take so long, by time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Trained:
     training: Training
     replayed: int = 0  # examples that earlier runs had learned
     general: int = 0  # the base model's own replies, learnt with the others
+    before: str = ""  # what it is to be compared with; "": what was in force when the run began
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Decided:
     decision: Decision
     table: tuple[Interval, ...] = ()
     samples: tuple[Sample, ...] = ()
+    unlearned: Unlearned | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Promoted:
     version: int
     said: str  # one sentence
     notes: tuple[str, ...] = ()
+    share: float | None = None  # of the conversations that it answers first; None: all
 
 
 @dataclass(frozen=True)

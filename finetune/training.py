@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune import attention, hardware, methods
+from finetune import attention, hardware, methods, prefer
 from finetune.batches import batch_of, learning_rate_at, steps
 from finetune.checkpoints import Checkpoints, Saved, State, key_of
 from finetune.errors import NotEnoughData, TrainingFailed
@@ -31,6 +31,7 @@ from finetune.job import Job, Progress, Told
 from finetune.packing import Pack, losses, packs, token_losses
 from finetune.processes import Processes
 from finetune.record import Point, Training
+from finetune.servable import made_in
 from finetune.tokens import Encoded, Renderer
 from settings import Finetune
 
@@ -67,11 +68,14 @@ def train(job: Job, told: Told = lambda progress: None) -> Training:
         checkpoints = Checkpoints(job.folder / "checkpoints", key)
         saved = checkpoints.load()
         trainer = _Trainer(job, learnt, held_out, anchors, checkpoints, saved, told)
+        if trainer.processes.first:
+            prefer.begin_anew(job.folder)
         trainer.run()
         training = trainer.finish()
         if trainer.processes.first:
             write_json(job.folder / TRAINING, {"key": key, **asdict(training)})
             checkpoints.remove()
+        trainer.processes.wait()  # whoever asks next whether it is done must find the answer
         return training
 
 
@@ -358,9 +362,7 @@ def _seed(seed: int, step: int, rank: int) -> None:
 
 
 def _done(folder: Path, key: str) -> Training | None:
-    if not (folder / TRAINING).is_file() or not any(
-        (folder / made).is_dir() for made in ("adapter", "model", "offline")
-    ):
+    if not (folder / TRAINING).is_file() or made_in(folder) is None:
         return None
     written = read_json(folder / TRAINING)
     return _training(written) if written.get("key") == key else None

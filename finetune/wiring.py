@@ -6,14 +6,15 @@ Imports stand in the functions: a process that only waits for a run's stages hol
 from __future__ import annotations
 
 import asyncio
-import re
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from engine.adapter_check import base_fingerprint
-from engine.adapters import served_name
+from engine.adapters import DEFAULT, served_name
 from finetune import files, folders
-from finetune.errors import DataRefused, NotEnoughData, TrainingFailed
+from finetune.errors import DataRefused, MethodRefused, NotEnoughData, TrainingFailed
 from finetune.job import Job
 from finetune.record import DataCounts, Record
 from finetune.stages import Decided, Ground, Promoted, Stages, Trained
@@ -39,7 +40,10 @@ def prepare(ground: Ground) -> DataCounts:
     from finetune import data, dataset, methods
 
     settings, base = ground.settings, base_model(ground.settings)
+    in_force = _before(ground, base)
     methods.refuse(methods.way(settings.finetune.method), base, settings, offline=ground.offline)
+    if ground.place and not ground.offline:
+        _refuse_beside_a_whole_model(ground)
     earlier = []
     for run in runs.ended(ground.store, ground.name):
         if run.verdict == "promoted" and run.id is not None:
@@ -56,39 +60,53 @@ def prepare(ground: Ground) -> DataCounts:
         strict=ground.strict,
         place=ground.place,
         earlier=earlier,
+        in_force=in_force if in_force is not None and in_force.name == ground.name else None,
         told=ground.told,
     )
 
 
 async def train(ground: Ground) -> Trained:
-    from finetune import process, training
+    from finetune import training
 
     job = await asyncio.to_thread(_job, ground)
     await _anchors(ground, job)
     replayed, general = await asyncio.to_thread(_mix, ground, job)
-    await process.run_stage("train", ground.folder, told=ground.told, timeout_s=_timeout_s(ground.settings))
-    return Trained(await asyncio.to_thread(training.load_training, ground.folder), replayed, general)
+    await _in_a_process("train", ground)
+    trained = await asyncio.to_thread(training.load_training, ground.folder)
+    return Trained(trained, replayed, general, job.before_name)
 
 
 async def evaluate(ground: Ground) -> tuple[str, ...]:
-    from finetune import process
-
-    await process.run_stage("evaluate", ground.folder, told=ground.told, timeout_s=_timeout_s(ground.settings))
+    await _in_a_process("evaluate", ground)
     return await asyncio.to_thread(_not_comparable, ground)
 
 
 async def decide(ground: Ground) -> Decided:
     from pydantic_core import to_json
 
-    from finetune import evaluate, gate, judge
+    from finetune import comparison, evaluate, gate, judge
 
     before, after = await asyncio.to_thread(evaluate.read, ground.folder)
     judged = await judge.compare(ground.settings.gate, before.replies, after.replies)
-    decision = await asyncio.to_thread(gate.decide, before, after, ground.settings.gate, judged)
+    to_go = await asyncio.to_thread(_is_to_go, ground)
+    decision = await asyncio.to_thread(gate.decide, before, after, ground.settings.gate, judged, before_is_to_go=to_go)
     table = await asyncio.to_thread(gate.table, before, after, ground.settings.gate)
     text = to_json(decision, inf_nan_mode="strings", indent=1)
     await asyncio.to_thread(files.write, ground.folder / folders.DECISION, lambda file: file.write(text + b"\n"))
-    return Decided(decision, table, gate.samples(before, after, SAMPLES))
+    base = await asyncio.to_thread(evaluate.read_base, ground.folder)
+    counts = ground.record.data.taken_back if ground.record.data is not None else {}
+    unlearned = await asyncio.to_thread(comparison.unlearned, before, after, base, counts, ground.settings.gate)
+    return Decided(decision, table, gate.samples(before, after, SAMPLES), unlearned)
+
+
+def _is_to_go(ground: Ground) -> bool:
+    """Whether what it is compared with learned from what was taken back since, and this one did not."""
+    record = ground.record
+    if record.training is not None and record.training.continued_from:
+        return False  # from weights that knew it
+    concerned = {each.adapter for each in lineage.to_leave_out(ground.store)}
+    withdrawn = record.data is not None and bool(record.data.taken_back)
+    return record.before in concerned or (record.before != "base" and withdrawn)
 
 
 async def promote(ground: Ground) -> Promoted:
@@ -100,7 +118,7 @@ async def promote(ground: Ground) -> Promoted:
     await asyncio.to_thread(runs.note, ground.store, ground.number, version=adapter.version)
     decision = ground.record.decision
     shown_to_be_better = decision is not None and decision.verdict == "promoted"
-    instead_of = ground.record.before if shown_to_be_better else None
+    instead_of = ground.record.instead_of if shown_to_be_better else None
     connection = connect(ground.settings)
     return await promote.put(ground.settings, ground.store, connection, adapter, instead_of=instead_of)
 
@@ -110,6 +128,17 @@ def render(record: Record, folder: Path) -> None:
 
     text = html(record)
     files.write(folder / folders.REPORT, lambda file: file.write(text.encode()))
+
+
+async def _in_a_process(stage: Literal["train", "evaluate", "anchors"], ground: Ground) -> None:
+    """With room on a GPU, if there is one. Raises FinetuneError, EngineFailed."""
+    from finetune import gpus, process
+
+    state = "evaluating" if stage == "evaluate" else "training"
+    base = await asyncio.to_thread(base_model, ground.settings)
+    async with gpus.room(ground.settings, base, state, ground.told) as room:
+        left_s = max(0.0, ground.until - time.monotonic())
+        await process.run_stage(stage, ground.folder, told=ground.told, timeout_s=left_s, room=room)
 
 
 # The job
@@ -123,7 +152,8 @@ def _job(ground: Ground) -> Job:
     loaded = dataset.load(ground.folder)
     before = _before(ground, base)
     root = settings.data.folder / "adapters"
-    last = before if settings.finetune.start == "last" else None
+    own = before is not None and before.name == ground.name  # a group does not go on from what private chats taught
+    last = before if settings.finetune.start == "last" and own else None
     return Job(
         model_folder=base,
         folder=ground.folder,
@@ -142,23 +172,40 @@ def _job(ground: Ground) -> Job:
 
 def _before(ground: Ground, base: Path) -> Adapter | None:
     """What the new one is compared with; None: the base model, also where what is in force was made for another."""
-    name, _, version = ground.record.before.partition("@")
+    name, _, version = ground.record.instead_of.partition("@")
     if not version:
         return None
     row = table.get(ground.store, name, int(version))
     return row if row.base_fingerprint == base_fingerprint(base) else None
 
 
+def _refuse_beside_a_whole_model(ground: Ground) -> None:
+    """A group's adapter is served beside what answers everybody else. Raises MethodRefused."""
+    from finetune import methods
+
+    way = methods.way(ground.settings.finetune.method)
+    if way.served == "model":
+        raise MethodRefused(
+            f"{way.title} leaves a whole model, which answers everybody, and this is to answer in a group alone. Use "
+            f"finetune.method = 'lora', or give --offline to measure it."
+        )
+    everybodys = table.active(ground.store, DEFAULT)
+    if everybodys is not None and everybodys.kind == "model":
+        raise MethodRefused(
+            f"{served_name(everybodys)}, which is in force, is a whole model, and no adapter can be served beside it. "
+            f"Put an adapter in force for everybody first, or roll back."
+        )
+
+
 def _not_comparable(ground: Ground) -> tuple[str, ...]:
-    if ground.record.before == "base" or _before(ground, base_model(ground.settings)) is not None:
+    in_force = ground.record.instead_of
+    if in_force == "base" or _before(ground, base_model(ground.settings)) is not None:
         return ()
-    return (f"{ground.record.before} was made for another base model, so this was compared with the base model.",)
+    return (f"{in_force} was made for another base model, so this was compared with the base model.",)
 
 
 async def _anchors(ground: Ground, job: Job) -> None:
     """The base model's own replies to everyday prompts, made once for a base model."""
-    from finetune import process
-
     if not (count := await asyncio.to_thread(_anchors_wanted, ground, job)):
         return
     wanted = {
@@ -168,7 +215,7 @@ async def _anchors(ground: Ground, job: Job) -> None:
         "cache": str(_cache(ground)),
     }
     await asyncio.to_thread(files.write_json, ground.folder / "anchors.json", wanted)
-    await process.run_stage("anchors", ground.folder, told=ground.told, timeout_s=_timeout_s(ground.settings))
+    await _in_a_process("anchors", ground)
 
 
 def _anchors_wanted(ground: Ground, job: Job) -> int:
@@ -208,9 +255,8 @@ def _registered(ground: Ground) -> Adapter:
     made = next((ground.folder / name for name in MADE if (ground.folder / name).is_dir()), None)
     if made is None:
         raise TrainingFailed(f"What run {ground.number} made is not there any more. Begin a new one.")
-    manifest = dataset.manifest_of(ground.folder)
-    learned = {each for side in ("train", "validation", "earlier") for each in manifest.conversations.get(side, ())}
-    conversations = {int(found[1]) for each in learned if (found := re.fullmatch(r"log:(\d+)", each))}
+    pairs = ground.settings.finetune.preferences != "off" and made.name == "adapter"  # a model has no such stage
+    conversations = dataset.manifest_of(ground.folder).of_the_log(pairs=pairs)
     training = ground.record.training
     if training is not None and training.continued_from:
         name, _, version = training.continued_from.partition("@")
@@ -220,10 +266,6 @@ def _registered(ground: Ground) -> Adapter:
     return promote.register(
         ground.settings, ground.store, ground.name, made, base_model(ground.settings), conversations
     )
-
-
-def _timeout_s(settings: Settings) -> float:
-    return settings.finetune.timeout_hours * 3600
 
 
 REAL = Stages(prepare, train, evaluate, decide, promote, render)

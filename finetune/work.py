@@ -25,6 +25,7 @@ from typing import IO
 
 import finetune.errors
 from engine.errors import EngineError
+from finetune import gpus
 from finetune.errors import FinetuneError, RunUnderWay
 from finetune.job import Progress, Told, progress_as_json
 
@@ -58,12 +59,14 @@ def _train(folder: Path, told: Told) -> None:
     trained = training.train(wanted, told)
     if wanted.settings.preferences == "off" or not (wanted.preferences or wanted.judged):
         return
-    if not (folder / "adapter").is_dir() or (folder / "preferring.json").is_file():
-        return
     from finetune import prefer
 
+    if not (folder / "adapter").is_dir() or (folder / prefer.DONE).is_file():
+        return
     preferred = prefer.prefer(wanted, folder / "adapter", told)
-    write_json(folder / "preferring.json", asdict(preferred))
+    if not _is_first():
+        return
+    write_json(folder / prefer.DONE, asdict(preferred))
     write_json(
         folder / training.TRAINING,
         json.loads((folder / training.TRAINING).read_text())
@@ -77,9 +80,15 @@ def main() -> None:
     os.dup2(2, 1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _give_way()
-    first = os.environ.get("RANK", "0") == "0"
+    gpus.keep_to_share()
+    first = _is_first()
     with _answering(spoken), _alone(folder) if first else contextlib.nullcontext():
         do(stage, folder, _teller(folder, spoken) if first else lambda progress: None)
+
+
+def _is_first() -> bool:
+    """Of several that train together; the others only compute."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _teller(folder: Path, spoken: IO[str]) -> Told:
@@ -122,10 +131,15 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _give_way() -> None:
-    """Last to get the processor, first to go when memory is short."""
+    """Last to get the processor, first to go when memory is short.
+
+    Where the kernel groups processes by session, niceness counts within the session alone and the group has one of its
+    own (sched(7), "The autogroup feature"). A run's process has its session for itself.
+    """
     os.nice(19)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    for file, value in (("autogroup", "19"), ("oom_score_adj", "1000")):
+        with contextlib.suppress(OSError):
+            Path("/proc/self", file).write_text(value)
 
 
 def _end_with_parent() -> None:

@@ -19,6 +19,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from store.errors import NotFound
 from store.lineage import mark_forgotten
 from store.locking import locked_conversation, present
+from store.sealed import seal as seal_up
 from store.session import Store
 from store.storable import storable
 from store.tables import Conversation, Inbox, Message, Quotation, TrainedOn, now
@@ -243,10 +244,11 @@ def configure(
         return conversation
 
 
-def delete(store: Store, conversation_id: int, person_id: int) -> None:
+def delete(store: Store, conversation_id: int, person_id: int, *, seal: bool = False) -> None:
     """Delete a conversation with its messages and their feedback, for good. Raises NotFound.
 
     The adapters that learned from it are marked, and what arrived of it is done, also where its turn was not over.
+    `seal`: what an adapter in force learned of it is kept for some days (store.sealed); else nothing is.
     Scraps of its text may remain in unused parts of the database's files until they are reused, or until the next
     `people.forget`, which is thorough and takes its time.
     """
@@ -256,6 +258,8 @@ def delete(store: Store, conversation_id: int, person_id: int) -> None:
         written = select(Message.id).where(Message.conversation_id == conversation_id)
         arrived = or_(col(Inbox.message_id).in_(written), col(Inbox.reply_id).in_(written))
         session.exec(update(Inbox).where(arrived).values(state="done", payload={}, progress={}))
+        if seal:
+            seal_up(session, col(Conversation.id) == conversation_id)
         delete_all(session, col(Conversation.id) == conversation_id)
     store.erase_traces(thoroughly=False)
 

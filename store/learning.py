@@ -11,9 +11,10 @@ before it, so that equal texts are handed out as one object.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 import sqlalchemy
@@ -23,6 +24,7 @@ from store.session import Store
 from store.tables import Consent, Conversation, Correction, Message, Person, Quotation, Rating
 
 Policy = Literal["ask", "all", "none"]
+Prompts = Mapping[int, Sequence[Mapping[str, str]]]  # by message
 
 _CONVERSATIONS_AT_ONCE = 50
 _PROMPTS_AT_ONCE = 100
@@ -113,6 +115,39 @@ def logged(store: Store, consent: Policy, left_out: Counter[str] | None = None) 
             yield from _replies(store, noted, consent, choices, left_out)
 
 
+def withdrawn(
+    store: Store, consent: Policy, conversation_ids: Iterable[int], before: datetime
+) -> Iterator[tuple[LoggedReply, frozenset[int]]]:
+    """What stands in these conversations since `before` or longer, and may not be learnt from: with who does not agree.
+
+    Whoever learned from it while they agreed can be shown not to know it any more. The newest conversation comes first.
+    Raises StoreError.
+    """
+    ids = sorted(set(conversation_ids), reverse=True)
+    for first in range(0, len(ids), _CONVERSATIONS_AT_ONCE):
+        with store.reading() as session:
+            conversations = _noted(session, ids[first : first + _CONVERSATIONS_AT_ONCE])
+            choices = _choices(session, {each for noted in conversations for each in _everybody(noted)})
+        for noted in reversed(conversations):
+            refusing = {
+                each.id: _refusing(noted, each, consent, choices)
+                for each in _of_the_model(noted, Counter())
+                if each.created_at <= before
+            }
+            refused = [noted.messages[each] for each, persons in refusing.items() if persons]
+            for reply in _with_prompts(noted, refused, partial(_read_prompts, store), Counter()):
+                yield reply, refusing[reply.message_id]
+
+
+def replies_of(session: Session, conversation_ids: Sequence[int]) -> Iterator[LoggedReply]:
+    """For the other files of this package: all replies of these conversations, whoever agrees that they are learnt."""
+    for first in range(0, len(conversation_ids), _CONVERSATIONS_AT_ONCE):
+        for noted in _noted(session, conversation_ids[first : first + _CONVERSATIONS_AT_ONCE]):
+            yield from _with_prompts(
+                noted, list(_of_the_model(noted, Counter())), partial(_prompts, session), Counter()
+            )
+
+
 def consents(store: Store) -> Counter[str]:
     """How many people said yes and no to learning, and how many were never asked or have not answered (unasked)."""
     with store.reading() as session:
@@ -142,23 +177,40 @@ def _replies(
 ) -> Iterator[LoggedReply]:
     owner = noted.conversation.person_id
     allowed: list[_Light] = []
-    for message in noted.messages.values():
-        if message.role != "assistant" or message.parent_id not in noted.messages:
-            continue
-        if not message.model:
-            left_out["not_the_model"] += 1
-        elif not agreed(consent, choices.get(owner)):
+    for message in _of_the_model(noted, left_out):
+        refusing = _refusing(noted, message, consent, choices)
+        if owner in refusing:
             left_out["no_consent"] += 1
-        elif not all(agreed(consent, choices.get(each)) for each in noted.quoted[message.id] - {owner}):
+        elif refusing:
             left_out["quoted_without_consent"] += 1
         else:
             allowed.append(message)
+    yield from _with_prompts(noted, allowed, partial(_read_prompts, store), left_out)
+
+
+def _of_the_model(noted: _Noted, left_out: Counter[str]) -> Iterator[_Light]:
+    for message in noted.messages.values():
+        if message.role != "assistant" or message.parent_id not in noted.messages:
+            continue
+        if message.model:
+            yield message
+        else:
+            left_out["not_the_model"] += 1
+
+
+def _refusing(noted: _Noted, message: _Light, consent: Policy, choices: Mapping[int, str]) -> frozenset[int]:
+    """Who of those whose words it holds does not agree that it is learnt from."""
+    everybody = noted.quoted[message.id] | {noted.conversation.person_id}
+    return frozenset(each for each in everybody if not agreed(consent, choices.get(each)))
+
+
+def _with_prompts(
+    noted: _Noted, replies: Sequence[_Light], read: Callable[[Sequence[int]], Prompts], left_out: Counter[str]
+) -> Iterator[LoggedReply]:
     same: dict[str, str] = {}
-    for first in range(0, len(allowed), _PROMPTS_AT_ONCE):
-        some = allowed[first : first + _PROMPTS_AT_ONCE]
-        with store.reading() as session:
-            found = select(Message.id, Message.prompt).where(col(Message.id).in_([each.id for each in some]))
-            prompts = dict(session.exec(found).all())
+    for first in range(0, len(replies), _PROMPTS_AT_ONCE):
+        some = replies[first : first + _PROMPTS_AT_ONCE]
+        prompts = read([each.id for each in some])
         for message in some:
             if message.id not in prompts:  # deleted meanwhile
                 continue
@@ -169,6 +221,16 @@ def _replies(
                 {name: same.setdefault(text, text) for name, text in each.items()} for each in prompts[message.id]
             )
             yield _logged(noted, message, prompt)
+
+
+def _read_prompts(store: Store, ids: Sequence[int]) -> Prompts:
+    with store.reading() as session:
+        return _prompts(session, ids)
+
+
+def _prompts(session: Session, ids: Sequence[int]) -> Prompts:
+    found = session.exec(select(Message.id, Message.prompt).where(col(Message.id).in_(ids)))
+    return {each: prompt for each, prompt in found if each is not None}
 
 
 def _logged(noted: _Noted, reply: _Light, prompt: tuple[dict[str, str], ...]) -> LoggedReply:

@@ -15,6 +15,8 @@ from store.conversations import delete_all
 from store.errors import AlreadyThere, NotFound
 from store.lineage import mark_forgotten, trained
 from store.quotations import conversations_quoting, take_out
+from store.sealed import break_open
+from store.sealed import seal as seal_up
 from store.session import Store
 from store.tables import (
     Access,
@@ -28,6 +30,7 @@ from store.tables import (
     Post,
     Quotation,
     Rating,
+    Sealed,
     TrainedOn,
     Usage,
 )
@@ -47,6 +50,7 @@ class Forgotten:
     corrections: int
     inbox: int
     adapters: tuple[str, ...]  # name@version of those that learned from what is forgotten
+    sealed: int = 0  # conversations of which what an adapter learned is kept for some days (store.sealed)
 
 
 @dataclass(frozen=True)
@@ -230,10 +234,11 @@ def export(store: Store, person_id: int) -> dict[str, Any]:
             "access": _of_their_identities(session, Access, person_id),
             "usage": _of_their_identities(session, Usage, person_id),
             "trained_on": _rows(session, TrainedOn, person_id),
+            "sealed": _rows(session, Sealed, person_id),
         }
 
 
-def forget(store: Store, person_id: int, keep_person: bool = False) -> Forgotten:
+def forget(store: Store, person_id: int, keep_person: bool = False, *, seal: bool = False) -> Forgotten:
     """Delete everything kept of a person, for good, and say how much it was.
 
     `keep_person` leaves who they are (name, channels, their answers about learning), so that they are not asked anew.
@@ -241,6 +246,9 @@ def forget(store: Store, person_id: int, keep_person: bool = False) -> Forgotten
     marked. Whether they may use a channel and what they used of their quota stays, by the channel's number and without
     a name: forgetting neither unblocks nor refills. On SQLite the text is gone from the files, too, when this returns;
     PostgreSQL clears its files later, by itself.
+
+    `seal`: what an adapter in force learned of their conversations is kept for some days (store.sealed); else nothing
+    is, and what was sealed of them before goes, too.
 
     Raises NotFound, StoreError.
     """
@@ -253,6 +261,7 @@ def forget(store: Store, person_id: int, keep_person: bool = False) -> Forgotten
     learned = or_(col(TrainedOn.person_id) == person_id, col(TrainedOn.conversation_id).in_(quoting))
     with store.writing() as session:
         person = _locked_with_all_theirs(session, person_id, quoting)
+        sealed = seal_up(session, col(Conversation.person_id) == person_id) if seal else 0
         adapters = trained(session, learned)
         mark_forgotten(session, learned)
         take_out(session, person_id)
@@ -262,11 +271,12 @@ def forget(store: Store, person_id: int, keep_person: bool = False) -> Forgotten
         corrections = session.exec(delete(Correction).where(col(Correction.person_id) == person_id)).rowcount
         conversations = session.exec(select(func.count()).select_from(theirs.subquery())).one()
         delete_all(session, col(Conversation.person_id) == person_id)
+        break_open(session, person_id, also_theirs=not seal)
         if not keep_person:
             session.exec(update(Access).where(_of_an_identity(Access, person_id)).values(name=""))
             session.delete(person)
     store.erase_traces(thoroughly=True)
-    return Forgotten(conversations, messages, ratings, corrections, inbox, adapters)
+    return Forgotten(conversations, messages, ratings, corrections, inbox, adapters, sealed)
 
 
 def _locked_with_all_theirs(session: Session, person_id: int, quoting: SelectOfScalar[int]) -> Person:
@@ -292,7 +302,9 @@ def _person(session: Session, person_id: int) -> Person:
 
 
 def _rows(
-    session: Session, table: type[Identity | Consent | Conversation | Inbox | Quotation | TrainedOn], person_id: int
+    session: Session,
+    table: type[Identity | Consent | Conversation | Inbox | Quotation | Sealed | TrainedOn],
+    person_id: int,
 ) -> list[dict[str, Any]]:
     theirs = select(table).where(col(table.person_id) == person_id).order_by(col(table.id))
     return [row.model_dump(mode="json") for row in session.exec(theirs)]

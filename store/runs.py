@@ -61,6 +61,12 @@ def unfinished(store: Store, name: str | None = None) -> list[Run]:
         return list(session.exec(wanted))
 
 
+def places(store: Store) -> set[str]:
+    """The groups, as "channel:id", that had runs of their own."""
+    with store.reading() as session:
+        return set(session.exec(select(Run.place).where(Run.place != "").distinct()))
+
+
 def last_scheduled(store: Store) -> Run | None:
     with store.reading() as session:
         newest = select(Run).where(Run.trigger == "schedule").order_by(col(Run.id).desc()).limit(1)

@@ -13,6 +13,7 @@
     Place     a group, and what is set there
     Adapter   every registered adapter and version, and every model that was trained whole
         └─ TrainedOn   a conversation that it learned from, also after the conversation is gone
+    Sealed    a reply of a conversation that is gone, for the proof that the next adapter does not know it
     Run       every way from the log to an adapter, how far it came and what became of it
     Canary    a version that answers a share of the conversations until it is clear that nobody likes it less
     Notice    what the admins are to be told
@@ -260,6 +261,18 @@ class TrainedOn(SQLModel, table=True):
     conversation_id: int = Field(index=True)
     person_id: int | None = Field(default=None, index=True)  # None: gone before it was noted
     forgotten_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Sealed(SQLModel, table=True):
+    """Only where the operator has it so, and for some days (store.sealed)."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    # No keys: the conversation is gone, and the person may be.
+    conversation_id: int = Field(index=True)
+    person_id: int = Field(index=True)  # whose conversation it was
+    quoted: list[int] = Field(default_factory=_no_items, sa_type=JSON)  # persons whose words stand in it besides
+    reply: dict[str, Any] = Field(default_factory=_nothing, sa_type=JSON)  # a store.learning.LoggedReply
+    sealed_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
 
 
 class Run(SQLModel, table=True):

@@ -20,6 +20,7 @@ class Version:
     loaded: bool  # can it be asked for?
     in_force: bool
     share: float | None  # of the conversations that it answers while it is on trial; None: it is not
+    whole: bool = False  # a whole model: while it is in force, nothing else answers anybody
 
     @property
     def served_name(self) -> str:
@@ -45,6 +46,7 @@ def versions(store: Store) -> list[Version]:
             row.loaded,
             row.active,
             shares.get((row.name, row.version)),
+            row.kind == "model",
         )
         for row in rows
     ]

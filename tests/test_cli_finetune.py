@@ -17,12 +17,13 @@ from filelock import FileLock
 from finetune import folders
 from finetune.record import DataCounts, Decision, Record, Sample
 from settings import Data, Settings
-from store import adapters, canaries, runs
+from store import adapters, canaries, places, runs
 from store.session import Store
 from store.tables import now
 from tests.finetune.tiny import chat_model
 
 FAMILIAR = str(Path(sys.executable).with_name("familiar"))
+OTHERWISE = {"finetune": {}, "learning": {}, "file": "", "strict": False, "offline": False}  # a run's settings
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,19 @@ def test_with_too_little_data_it_says_how_much_there_is_how_much_it_takes_and_wh
     assert not (Path(environment["FAMILIAR_DATA__FOLDER"]) / "finetune" / "runs" / "1").exists()
 
 
+def test_what_cannot_be_served_is_trained_only_where_nobody_wants_to_serve_it(
+    environment: dict[str, str], store: Store
+) -> None:
+    refused = familiar(environment, "run", "--method", "prompt")
+    assert refused.returncode == 1
+    assert "Prompt tuning cannot be served" in refused.stderr
+    assert "give --offline" in refused.stderr
+    measured = familiar(environment, "run", "--method", "prompt", "--offline")
+    assert measured.returncode == 0, measured.stderr
+    assert "There are 0 examples to learn from" in measured.stdout, "it got as far as the data"
+    assert [row.verdict for row in runs.listing(store)] == ["nothing_to_learn", "failed"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -133,6 +147,43 @@ def test_a_mistake_is_told_before_anything_begins(
     assert ran.returncode == 2
     assert said in " ".join(ran.stderr.replace("│", " ").split())
     assert runs.listing(store) == []
+
+
+def test_where_groups_have_adapters_of_their_own_each_place_is_learnt_in_turn(
+    environment: dict[str, str], store: Store
+) -> None:
+    places.place(store, "telegram", "-100", "House")
+    places.place(store, "telegram", "-200", "Garden")
+    runs.begin(store, "telegram-200", "by hand", OTHERWISE, place="telegram:-200")  # cut short, so it goes on or ends
+    environment = environment | {"FAMILIAR_LEARNING__APART": "groups"}
+
+    ran = familiar(environment, "run")
+
+    assert ran.returncode == 0, ran.stderr
+    shown = ran.stdout.splitlines()
+    assert shown[0] == "House (telegram:-100): 0 examples, and a run takes 50."
+    headings = [line for line in shown if ": the adapter " in line]
+    assert headings == ["Private chats: the adapter familiar", "Garden (telegram:-200): the adapter telegram-200"]
+    assert ran.stdout.count("There are 0 examples to learn from") == 2
+    assert [(row.name, row.place) for row in runs.ended(store) if row.verdict == "nothing_to_learn"] == [
+        ("familiar", ""),
+        ("telegram-200", "telegram:-200"),
+    ]
+
+
+def test_one_group_can_be_named_and_an_override_names_one(environment: dict[str, str], store: Store) -> None:
+    places.place(store, "telegram", "-100", "House")
+    runs.begin(store, "telegram-100", "by hand", OTHERWISE, place="telegram:-100")
+    environment = environment | {"FAMILIAR_LEARNING__APART": "groups"}
+    which = familiar(environment, "run", "--override", "I say so")
+    assert which.returncode == 2
+    assert "Say which with --group" in " ".join(which.stderr.replace("│", " ").split())
+    one = familiar(environment, "run", "--group", "telegram:-100/7", "--override", "I say so")
+    assert one.returncode == 0, one.stderr
+    private = familiar(environment, "run", "--group", "private")
+    assert private.returncode == 0, private.stderr
+    over = [(row.name, row.place) for row in runs.ended(store) if row.verdict == "nothing_to_learn"]
+    assert over == [("telegram-100", "telegram:-100"), ("familiar", "")]
 
 
 def test_a_file_that_is_not_there_or_is_malformed_is_told(environment: dict[str, str], tmp_path: Path) -> None:
@@ -209,7 +260,75 @@ def test_an_empty_log_is_exported_as_an_empty_file(environment: dict[str, str], 
     assert file.read_text() == ""
 
 
+def test_of_each_run_the_first_sentence_is_listed_and_the_list_stays_short(
+    environment: dict[str, str], store: Store, data: Path
+) -> None:
+    said = "On 60 held-out conversations the loss fell by 0.312 nats a token. The check e.g. loops failed. And more."
+    for _ in range(3):
+        over(store, data, "promoted", said)
+    runs.end(store, runs.begin(store, "familiar", "by hand", {}).id or 0, "failed", "Out of memory (0.5 GB left). So.")
+    shown = familiar({**environment, "COLUMNS": "80"}, "status").stdout
+    flat = " ".join(shown.split())
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    assert len(shown.splitlines()) == 11
+    assert "And more" not in flat
+    assert "loops" not in flat
+    assert "familiar@3" in flat
+    assert "Out of memory (0.5 GB left)." in flat
+
+
 # As a service
+
+
+ENDING = """
+import sys
+import finetune.run
+from finetune.record import DataCounts, Decision, Record, Sample
+from store.tables import now
+
+async def run(settings, store, *, name, trigger, **_):
+    sample = Sample("log:1", "my secret", "right", "old reply", "new reply")
+    decision = Decision(VERDICT, "It fell by 0.3.")
+    more = {"data": DataCounts(people=3), "decision": decision, "samples": (sample,)} if VERDICT == "promoted" else {}
+    return Record(1, name, trigger, now(), now(), VERDICT, "It fell by 0.3.", can_go_on=CAN_GO_ON, **more)
+
+finetune.run.run = run
+import cli
+sys.argv = ["familiar", "finetune", "run", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def ended_with(
+    environment: dict[str, str], *words: str, verdict: str = "promoted", can_go_on: bool = True
+) -> subprocess.CompletedProcess[str]:
+    script = ENDING.replace("CAN_GO_ON", str(can_go_on)).replace("VERDICT", repr(verdict))
+    command = [sys.executable, "-c", script, *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("words", [(), ("--scheduled",)])
+def test_what_people_said_is_shown_to_an_operator_and_stands_in_no_log(
+    environment: dict[str, str], words: tuple[str, ...]
+) -> None:
+    ran = ended_with(environment, *words)
+    assert ran.returncode == 0, ran.stderr
+    assert "It fell by 0.3." in ran.stdout
+    for quoted in ("my secret", "old reply", "new reply", "right"):
+        assert (quoted in ran.stdout + ran.stderr) == (not words)
+
+
+@pytest.mark.parametrize("can_go_on", [True, False])
+def test_resuming_is_advised_where_it_can_come_to_another_end(environment: dict[str, str], can_go_on: bool) -> None:
+    ran = ended_with(environment, verdict="failed", can_go_on=can_go_on)
+    assert ran.returncode == 1
+    assert "It fell by 0.3." in ran.stderr
+    assert ("--resume 1" in ran.stderr) == can_go_on
+
+
+def test_the_help_says_that_an_override_promotes_what_was_rejected_too(environment: dict[str, str]) -> None:
+    shown = familiar(environment, "run", "--help").stdout
+    assert "Promote it even if rejected or not proven: why." in shown
 
 
 def test_the_schedule_runs_until_it_is_ended(environment: dict[str, str]) -> None:

@@ -20,10 +20,12 @@ from bot.telegram.status import Status
 from bot.telegram.visit import Visit
 from engine.adapters import DEFAULT, WANTED, Adapters, served_name
 from engine.errors import EngineError
-from engine.in_force import Told, put_in_force, roll_back
+from engine.in_force import Told, left_by_roll_back, put_in_force, roll_back
 from engine.state import State
 from store import adapters as table
 from store.errors import StoreError
+from store.session import Store
+from store.tables import Adapter
 
 if TYPE_CHECKING:
     from bot.telegram.channel import TelegramChannel
@@ -57,10 +59,10 @@ class Promotion:
         )
 
     async def _roll_back(self, visit: Visit, name: str, version: int) -> None:
-        """Leave this version; 0 is the one that was in force when the command was first read."""
+        """Leave this version; 0 is the one that a step back left when the command was first read."""
         arrival = visit.arrivals[0]
-        in_force = await ask(table.active, self._channel.store, name)
-        now = in_force.version if in_force else 0
+        left = await ask(left_by_roll_back, self._channel.store, name)
+        now = left.version if left else 0
         if not version:
             version = arrival.progress.get("leaves", now)
             await self._channel.inbox.note(arrival, leaves=version)
@@ -99,16 +101,16 @@ class Promotion:
         if not rows:
             return texts.t("admin.adapters_none"), None
         lines, buttons = [texts.t("admin.adapters")], []
+        left = await ask(_left, self._channel.store, {row.name for row in rows})
         for row in sorted(rows, key=lambda row: row.created_at, reverse=True)[:SHOWN]:
-            state = "in_force" if row.active else "loaded" if row.loaded else "registered"
-            told = texts.t(f"admin.adapter_{state}")
+            name = served_name(row)
+            told = texts.t(f"admin.adapter_{_state(row, name in left)}")
             date = f"{row.created_at.astimezone():%Y-%m-%d}"
-            lines.append(texts.t("admin.adapter", adapter=served_name(row), state=told, base=row.base, date=date))
-            if row.active:
-                shown = texts.t("admin.button_roll_back", adapter=served_name(row))
-                buttons.append((shown, f"adapter:rollback:{served_name(row)}"))
-            else:
-                buttons.append((texts.t("admin.button_use", adapter=served_name(row)), f"adapter:{served_name(row)}"))
+            lines.append(texts.t("admin.adapter", adapter=name, state=told, base=row.base, date=date))
+            if name in left:
+                buttons.append((texts.t("admin.button_roll_back", adapter=name), f"adapter:rollback:{name}"))
+            if not row.active:
+                buttons.append((texts.t("admin.button_use", adapter=name), f"adapter:{name}"))
         if not any(row.active and row.name == DEFAULT for row in rows):
             lines.append(texts.t("admin.adapter_base"))
         return "\n".join(lines), keyboards.choices(buttons)
@@ -118,6 +120,19 @@ class Promotion:
         return Adapters(
             self._channel.store, settings.data.folder / "adapters", max_cpu_loras=settings.engine.max_cpu_loras
         )
+
+
+def _left(store: Store, names: set[str]) -> set[str]:
+    """Which versions a step back would leave: one a name, in force or on trial."""
+    return {served_name(row) for name in names if (row := left_by_roll_back(store, name)) is not None}
+
+
+def _state(row: Adapter, is_left: bool) -> str:
+    if row.active:
+        return "in_force"
+    if is_left:
+        return "on_trial"
+    return "loaded" if row.loaded else "registered"
 
 
 def _show(visit: Visit, status: Status, state: State) -> None:

@@ -60,6 +60,8 @@ class Rights:
         if privacy.policy == "ask" and privacy.choice is None:
             lines.append(texts.t("privacy.unasked"))
         lines.append(texts.t("privacy.way_out"))
+        if privacy.sealed_days:
+            lines.append(texts.t("ask.sealed", days=f"{privacy.sealed_days:g}"))
         buttons = None if privacy.policy == "none" else self._consent_buttons(visit)
         await visit.say("\n\n".join(lines), buttons)
 
@@ -104,11 +106,11 @@ class Rights:
         texts = visit.texts
         rows = [(texts.t("consent.button_forget_all"), "forget:all"), (texts.t("consent.button_keep"), "forget:no")]
         if means_everything(visit.argument):
-            await visit.say(texts.t("ask.forget_all"), keyboards.choices(rows))
+            await visit.say(visit.chat.before_forgetting("ask.forget_all"), keyboards.choices(rows))
             return
         if visit.chat.conversation is not None:
             rows.insert(0, (texts.t("consent.button_forget_this"), f"forget:this:{visit.chat.conversation.id}"))
-        await visit.say(texts.t("consent.forget_which"), keyboards.choices(rows))
+        await visit.say(visit.chat.before_forgetting("consent.forget_which"), keyboards.choices(rows))
 
     async def forget_button(self, visit: Visit) -> None:
         only_in_private(visit)

@@ -216,7 +216,7 @@ class Commands:
         if not everything and self._chat.conversation is None:
             raise ChatError("nothing_to_forget")
         word = self._texts.t("terminal.forget_word")
-        self._screen.say(self._texts.t("ask.forget_all" if everything else "ask.forget"), "bold")
+        self._screen.say(self._chat.before_forgetting("ask.forget_all" if everything else "ask.forget"), "bold")
         answer = await self._prompt.ask(self._texts.t("terminal.forget_prompt", word=word))
         if (answer or "").strip().lower() != word:
             self._screen.say(self._texts.t("terminal.kept"))

@@ -101,7 +101,10 @@ def privacy_text(privacy: Privacy, texts: Texts) -> Text:
     if privacy.policy == "ask" and privacy.choice is None:
         now.append(Text(texts.t("privacy.unasked")))
     explained = [Text(texts.t(f"privacy.{key}")) for key in ("kept", "where", "learning", f"policy_{privacy.policy}")]
-    return Text("\n").join([*explained, *now, Text(texts.t("privacy.way_out"))])
+    out = [Text(texts.t("privacy.way_out"))]
+    if privacy.sealed_days:
+        out.append(Text(texts.t("ask.sealed", days=f"{privacy.sealed_days:g}")))
+    return Text("\n").join([*explained, *now, *out])
 
 
 def _rows(title: str, columns: int = 2) -> Table:

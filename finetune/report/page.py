@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.record import Record
-from finetune.report import outline, words
+from finetune.report import outline, unlearning, words
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -41,6 +41,7 @@ def html(record: Record) -> str:
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         words=words,
         outline=outline,
+        unlearning=unlearning,
         charts=charts,
     )
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finetune.record import Check, Interval, Record, Sample
-from finetune.report import outline, words
+from finetune.report import outline, unlearning, words
 
 _NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _SAMPLES = 3
@@ -33,7 +33,7 @@ def text(record: Record) -> RenderableType:
     """The whole report, but for samples after the first few and the settings, which the file has."""
     parts: list[RenderableType] = [
         Text.assemble(
-            (words.VERDICTS[record.verdict], f"bold {_STYLES.get(record.verdict, 'bold')}"),
+            (words.verdict(record), f"bold {_STYLES.get(record.verdict, 'bold')}"),
             ": ",
             (_clean(words.headline(record)), "bold"),
         )
@@ -48,6 +48,8 @@ def text(record: Record) -> RenderableType:
         parts += ["", _checks(record.decision.checks)]
     if record.table:
         parts += ["", _intervals(record)]
+    if record.unlearned is not None:
+        parts += ["", Text(_clean(unlearning.said(record)))]
     parts += _learning(record)
     if record.data is not None:
         parts += ["", _data(record)]

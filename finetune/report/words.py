@@ -47,7 +47,7 @@ WHY = {
 LEFT_OUT = {
     "stopped": "stopped by the person",
     "rated_down": "rated down",
-    "error": "ended by an error",
+    "error": "ended by an error, or written without the documents",
     "not_chosen": "another reply was chosen",
     "not_gone_on_with": "the conversation ended with it",
     "cut_off": "cut off at the most tokens",
@@ -103,18 +103,27 @@ def plain(name: str, words: dict[str, str]) -> str:
     return words.get(name) or name.replace("_", " ").strip().lower() or "(none)"
 
 
+def verdict(record: Record) -> str:
+    """In a word or two."""
+    if record.verdict == "promoted" and record.share is not None:
+        return f"Promoted for {number(record.share, 'share')} first"
+    return VERDICTS[record.verdict]
+
+
 def headline(record: Record) -> str:
     """The verdict in one sentence."""
     new = f"{record.name}@{record.version}" if record.version is not None else f"what run {record.number} learnt"
     decision = record.decision
     if record.verdict == "promoted" and decision is not None and decision.overridden:
-        return f"{_first(new)} was promoted by an operator, though it was {VERDICTS[decision.verdict].lower()}."
+        though = f"though it was {VERDICTS[decision.verdict].lower()}"
+        return f"{_first(new)} was promoted by an operator{_for_some(record)}, {though}."
+    is_better = "is not worse" if decision is not None and decision.not_worse else "is better"
     if record.verdict == "promoted":
-        return f"{_first(new)} is better than {record.before} and was promoted."
+        return f"{_first(new)} {is_better} than {record.before} and was promoted{_for_some(record)}."
     if record.verdict == "rejected":
         return f"{_first(new)} is not better than {record.before}, so nothing was changed."
     if record.verdict == "not_proven" and decision is not None and decision.verdict == "promoted":
-        return f"{_first(new)} is better than {record.before}, but was only measured, so nothing was changed."
+        return f"{_first(new)} {is_better} than {record.before}, but was only measured, so nothing was changed."
     if record.verdict == "not_proven":
         return f"It is not proven that {new} is better than {record.before}, so nothing was changed."
     if record.verdict == "nothing_to_learn":
@@ -122,6 +131,10 @@ def headline(record: Record) -> str:
     if record.verdict == "failed":
         return f"Run {record.number} failed, and nothing was changed."
     return f"Run {record.number} is not over yet."
+
+
+def _for_some(record: Record) -> str:
+    return "" if record.share is None else f", for {number(record.share, 'share')} of the conversations first"
 
 
 def result(check: Check) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, inspect, text
 
 from store.errors import StoreDamaged, StoreTooNew
 
-HEAD = "0005"  # the newest revision; known here so that opening a database that has it loads no Alembic
+HEAD = "0006"  # the newest revision; known here so that opening a database that has it loads no Alembic
 
 _FIRST_TABLES = {"person", "conversation", "message"}
 

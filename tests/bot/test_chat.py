@@ -18,8 +18,9 @@ from bot.events import Event, Failed, Finished, Token
 from bot.kept import Privacy
 from settings import Assistant as AssistantSettings
 from settings import Learning, Persona, Settings
-from store import adapters, feedback
+from store import adapters, feedback, lineage, sealed
 from store.session import Store
+from store.tables import Adapter
 from tests.fakes.vllm import FakeVllm, Hold, Refusal, Reply
 
 
@@ -415,6 +416,28 @@ async def test_somebody_who_is_forgotten_leaves_nothing_and_comes_back_as_a_stra
     assert (await chat.kept.privacy()).choice is None
     await said(chat, "Hello again")
     assert await shown(chat) == ["Hello again", "Hello there!"]
+
+
+@pytest.mark.parametrize("everything", [True, False])
+@pytest.mark.parametrize("days", [0, 7])
+async def test_what_an_adapter_learned_is_sealed_only_where_the_operator_has_it_so_and_the_person_is_told(
+    assistant, store, everything: bool, days: int
+):
+    told = with_settings(assistant, learning=Learning(sealed_days=days))
+    chat = await Chat.open(told, channel="terminal", external_id="ada")
+    await said(chat, "Secret")
+    number = chat.conversation.id
+    with store.writing() as session:
+        adapter = Adapter(name="house", version=1, folder="", base="", base_fingerprint="", rank=4, active=True)
+        session.add(adapter)
+    lineage.trained_on(store, adapter.id, [number])
+    for question in ("ask.forget", "ask.forget_all", "consent.forget_which"):
+        asked = chat.before_forgetting(question)
+        assert asked.startswith(chat.texts.t(question))
+        assert ("stays sealed" in asked, "at most: 7." in asked) == (days == 7, days == 7)
+    assert (await chat.kept.privacy()).sealed_days == days
+    await chat.forget(everything)
+    assert sealed.conversations(store, [number]) == ({number} if days else set())
 
 
 async def test_somebody_who_is_forgotten_never_sees_what_a_newcomer_writes(chat, assistant):

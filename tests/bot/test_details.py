@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
@@ -9,10 +10,11 @@ import pytest
 from bot.chat import Chat
 from bot.details import lines
 from bot.errors import ChatError
-from bot.events import Finished
-from store import adapters, canaries, conversations, runs
+from bot.events import Finished, Token
+from store import adapters, canaries, conversations, places, runs
 from store.tables import Message
 from tests.bot.taught import loaded, teach
+from tests.fakes.vllm import Hold, Reply
 
 
 @pytest.fixture
@@ -64,6 +66,35 @@ async def test_a_conversation_on_which_the_lot_fell_is_answered_by_the_version_o
     assert answered == {"familiar@6", "familiar@7"}
 
 
+@pytest.mark.parametrize("chosen", ["familiar@6", "base", "auto"])
+async def test_beside_a_whole_model_a_choice_is_answered_by_that_and_told_so(chat, store, vllm, connection, chosen):
+    loaded(store, vllm, 6)
+    await chat.use_model(chosen)
+    row = adapters.register(store, "familiar", 8, "familiar/8", "base", "0" * 32, 0, kind="model")
+    adapters.mark_loaded(store, row.id, True)
+    adapters.activate(store, "familiar", 8)
+    vllm.adapters.clear()
+    connection.address = vllm.address.model_copy(update={"whole": "familiar@8", "wholes": ("familiar@8",)})
+    reply = await said(chat)
+    assert vllm.chats[-1].body["model"] == vllm.model, "the server knows no other name"
+    assert reply.adapter == (await chat.details()).reply.adapter == "familiar@8"
+    told = notes(await chat.models())
+    assert {name for name, note in told.items() if "for now familiar@8 answers" in note} == {"familiar@6", "base"}
+    assert told["auto"] == "the adapter in force: familiar@8"
+
+
+async def test_a_reply_stopped_half_way_names_the_whole_model_that_wrote_it(chat, vllm, connection):
+    await chat.use_model("base")
+    connection.address = vllm.address.model_copy(update={"whole": "familiar@8", "wholes": ("familiar@8",)})
+    vllm.script(Reply("Once", " upon", Hold(), " a time"))
+    stop = asyncio.Event()
+    async for event in chat.send("Tell", stop=stop):
+        if isinstance(event, Token):
+            stop.set()
+    reply = (await chat.details()).reply
+    assert (reply.finish, reply.adapter) == ("stopped", "familiar@8")
+
+
 async def test_a_group_is_answered_by_its_own_adapter(assistant, store, vllm):
     loaded(store, vllm, 6, active=True)
     row = adapters.register(store, "telegram-1001", 1, "telegram-1001/1", "base", "0" * 32, 16)
@@ -75,6 +106,19 @@ async def test_a_group_is_answered_by_its_own_adapter(assistant, store, vllm):
     assert "telegram-1001@1" in notes(await group.models())["auto"]
     assert (await said(group)).adapter == "telegram-1001@1"
     assert (await said(private)).adapter == "familiar@6"
+
+
+async def test_a_groups_own_adapter_is_not_offered_elsewhere(assistant, store, vllm):
+    loaded(store, vllm, 6, active=True)
+    places.place(store, "telegram", "-1001", "House")
+    row = adapters.register(store, "telegram-1001", 1, "telegram-1001/1", "base", "0" * 32, 16)
+    adapters.mark_loaded(store, row.id, True)
+    group = await Chat.open(assistant, channel="telegram", external_id="5", place="-1001/3")
+    private = await Chat.open(assistant, channel="telegram", external_id="5")
+    assert "telegram-1001@1" in notes(await group.models())
+    assert "telegram-1001@1" not in notes(await private.models())
+    with pytest.raises(ChatError):
+        await private.use_model("telegram-1001@1")
 
 
 async def test_a_reply_tells_which_adapter_wrote_it_also_when_another_is_in_force(chat, store, vllm):

@@ -3,7 +3,8 @@
 `python supervised.py` is engine.supervisor with another command to start. `python supervised.py serve PORT FOLDER NAME`
 is that command: two processes as vLLM has (the second stays when the first is killed), /health, /metrics, adapters,
 one-token replies, and streamed ones that say which folder's model or which adapter answers, and take SPEAKING_S.
-FAKE_ENGINE tells it what to do wrong: `exit` (with a message, at once), `hang` (never ready), `crash` (once ready).
+FAKE_ENGINE tells it what to do wrong: `exit` (with a message, at once), `hang` (never ready), `crash` (once ready),
+`sleepless` (was started without sleep mode), `deep` (does not wake up). Asleep, it answers as engine.door does.
 FAKE_MODEL is the base model's folder. A folder that holds `will-not-start` is one that vLLM gives up.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 SPEAKING_S = 0.5
 SPEAKING = threading.Semaphore(1000)  # one less for each reply that is being streamed
 MODEL: dict[str, str] = {}  # the names that are served, and what answers under them
+ASLEEP = threading.Event()
 
 
 class Server(BaseHTTPRequestHandler):
@@ -31,10 +33,19 @@ class Server(BaseHTTPRequestHandler):
             base = {"id": next(iter(MODEL)), "root": "", "parent": None}
             loras = [{"id": name, "root": path, "parent": base["id"]} for name, path in list(MODEL.items())[1:]]
             self._answer(json.dumps({"data": [base, *loras]}).encode())
+        elif self.path == "/is_sleeping":
+            self._answer(json.dumps({"is_sleeping": ASLEEP.is_set()}).encode())
         else:
             self._answer(b"{}")
 
     def do_POST(self) -> None:
+        fault = os.environ.get("FAKE_ENGINE", "")
+        if self.path in ("/sleep?level=1&mode=wait", "/wake_up"):
+            self._sleep_or_wake(self.path != "/wake_up", fault)
+            return
+        if ASLEEP.is_set():
+            self._answer(b'{"error": {"message": "The engine sleeps.", "code": 500}}', 500)
+            return
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/v1/load_lora_adapter":
             MODEL[body["lora_name"]] = body["lora_path"]
@@ -48,6 +59,20 @@ class Server(BaseHTTPRequestHandler):
         else:
             token = {"choices": [{"logprobs": {"content": [{"token": "Hi", "logprob": -0.5}]}}]}
             self._answer(json.dumps(token).encode())
+
+    def _sleep_or_wake(self, sleep: bool, fault: str) -> None:
+        if fault == "sleepless":
+            self._answer(b'{"detail": "Not Found"}', 404)
+        elif fault == "deep" and not sleep:
+            self._answer(b'{"error": {"message": "CUDA out of memory", "code": 500}}', 500)
+        elif sleep:
+            while SPEAKING._value < 1000:  # replies under way end first
+                time.sleep(0.01)
+            ASLEEP.set()
+            self._answer(b'{"status": "sleeping", "level": 1}')
+        else:
+            ASLEEP.clear()
+            self._answer(b'{"status": "awake", "tags": null}')
 
     def _speak(self, model: str) -> None:
         self.send_response(200)
@@ -88,7 +113,7 @@ def serve(port: int, folder: str, name: str) -> None:
 def supervise() -> int:
     from engine import models, supervisor, vllm
 
-    def launch(settings, folder, served_name, hardware, *, port, api_key, lora, adapters):  # type: ignore[no-untyped-def]
+    def launch(settings, folder, served_name, hardware, *, port, api_key, lora, adapters, training):  # type: ignore[no-untyped-def]
         command = [sys.executable, __file__, "serve", str(port), str(folder), served_name]
         return vllm.Launch(command, dict(os.environ), settings.max_model_len, lora)
 

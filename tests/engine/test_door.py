@@ -85,3 +85,57 @@ async def test_no_other_folder_can_be_loaded(door: Door, tmp_path: Path, path: s
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff", b"x" * 70_000])
 async def test_a_load_request_that_is_none_is_refused(door: Door, body: bytes) -> None:
     assert (await knock(door, "/v1/load_lora_adapter", body=body))[0] in (403, 413)
+
+
+# Asleep
+
+
+@pytest.mark.parametrize(
+    "path", ["/collective_rpc", "/server_info", "/reset_prefix_cache", "/update_weights", "/pause", "/resume"]
+)
+async def test_of_the_development_server_nothing_but_sleep_mode_is_open(door: Door, path: str) -> None:
+    assert (await knock(door, path))[0] == 404
+
+
+@pytest.mark.parametrize("path", ["/sleep", "/wake_up", "/is_sleeping"])
+async def test_sleep_mode_needs_the_key(door: Door, path: str) -> None:
+    assert (await knock(door, path, key="guess"))[0] == 401
+    assert (await knock(door, path))[0] == 200
+
+
+async def test_who_comes_while_it_sleeps_is_sent_back_at_once(door: Door) -> None:
+    await knock(door, "/sleep")
+    status, body = await knock(door, "/v1/chat/completions")
+    assert status == 500
+    assert b"sleeps" in body
+    assert (await knock(door, "/health", key=None))[0] == (await knock(door, "/metrics"))[0] == 200
+    await knock(door, "/wake_up")
+    assert (await knock(door, "/v1/chat/completions"))[0] == 200
+
+
+async def test_an_engine_that_did_not_fall_asleep_or_wake_up_is_as_it_was(door: Door) -> None:
+    async def fails(scope: Message, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    works, door.app = door.app, fails
+    await knock(door, "/sleep")
+    assert not door.asleep
+    door.app = works
+    await knock(door, "/sleep")
+    door.app = fails
+    await knock(door, "/wake_up")
+    assert door.asleep
+
+
+async def test_nobody_comes_in_while_it_is_just_falling_asleep(door: Door) -> None:
+    """Replies under way may take a while to end, and what came meanwhile would wait inside."""
+    seen = []
+
+    async def slow(scope: Message, receive: Receive, send: Send) -> None:
+        seen.append(door.asleep)
+        await inside(scope, receive, send)
+
+    door.app = slow
+    await knock(door, "/sleep")
+    assert seen == [True]

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import AdapterRefused, EngineFailed
+from engine.adapters import Adapters
+from engine.errors import AdapterRefused, EngineFailed, UnknownModel
 from engine.in_force import put_in_force, roll_back
 from engine.process import LocalEngine
 from engine.state import Address, State
 from settings import Data, Engine, Settings
+from store import adapters as table
+from store.session import Store
 from store.tables import Adapter
 from tests.fakes.vllm import FakeConnection
 
@@ -25,7 +28,7 @@ class OurEngine(LocalEngine):
         super().__init__(Settings(data=Data(folder=folder), engine=Engine(lora=lora)))  # type: ignore[arg-type]
         self.renewed = 0
         self.with_lora = False
-        self.adapters = Registered()
+        self.adapters = Registered(folder)
 
     async def wait(self) -> AsyncIterator[State]:
         yield State(phase="loading", since=0)
@@ -39,7 +42,10 @@ class OurEngine(LocalEngine):
 class Registered:
     """Takes the place of engine.adapters.Adapters, which has tests of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.store = Store(f"sqlite:///{folder / 'familiar.db'}").open()
+        table.register(self.store, "familiar", 1, "familiar/1", "", "", 1)
+        table.activate(self.store, "familiar", 1)
         self.marked: list[str] = []
         self.in_force = "familiar@1"
         self.refusal: AdapterRefused | None = None
@@ -91,8 +97,8 @@ async def test_where_lora_is_switched_off_that_is_told_and_nothing_is_restarted(
     assert engine.adapters.marked == []
 
 
-async def test_a_server_of_somebody_else_is_never_restarted() -> None:
-    adapters = Registered()
+async def test_a_server_of_somebody_else_is_never_restarted(tmp_path: Path) -> None:
+    adapters = Registered(tmp_path)
     with pytest.raises(AdapterRefused, match="without LoRA"):
         await put_in_force(FakeConnection(ADDRESS), adapters, "familiar", 2, lambda _: None)
     assert adapters.in_force == "familiar@1"
@@ -112,8 +118,18 @@ async def test_only_an_engine_that_an_adapter_has_spoilt_is_started_without_it(
     assert engine.renewed == restarts
 
 
-async def test_an_engine_that_is_down_changes_nothing() -> None:
-    adapters, down = Registered(), FakeConnection(ADDRESS, failure=EngineFailed("no memory"))
+async def test_for_a_version_that_is_not_there_no_engine_is_started(tmp_path: Path) -> None:
+    class Never(FakeConnection):
+        async def wait(self) -> AsyncIterator[State]:
+            raise AssertionError("it was waited for the engine")
+            yield
+
+    with Store(f"sqlite:///{tmp_path / 'familiar.db'}") as store, pytest.raises(UnknownModel, match="familiar@3"):
+        await put_in_force(Never(ADDRESS), Adapters(store, tmp_path), "familiar", 3, lambda _: None)
+
+
+async def test_an_engine_that_is_down_changes_nothing(tmp_path: Path) -> None:
+    adapters, down = Registered(tmp_path), FakeConnection(ADDRESS, failure=EngineFailed("no memory"))
     for change in (
         put_in_force(down, adapters, "familiar", 2, lambda _: None),
         roll_back(down, adapters, "familiar", lambda _: None),

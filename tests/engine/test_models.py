@@ -175,9 +175,12 @@ def test_hardware_is_this_machines() -> None:
 
 def test_gpus_are_read_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     smi = tmp_path / "nvidia-smi"
-    smi.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559'\necho 'NVIDIA L4, 23034'\n")
+    smi.write_text(
+        "#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559, 40960, GPU-1a'\necho 'NVIDIA L4, 23034, 22528, GPU-2b'\n"
+    )
     smi.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     machine = hardware.detect()
     assert [gpu.name for gpu in machine.gpus] == ["NVIDIA H100 80GB HBM3", "NVIDIA L4"]
     assert round(machine.gpu_memory_gib) == 80
+    assert [(gpu.free_gib, gpu.uuid) for gpu in machine.gpus] == [(40, "GPU-1a"), (22, "GPU-2b")]

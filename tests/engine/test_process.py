@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import SecretStr
@@ -57,11 +58,26 @@ def test_the_url_decides_whether_anything_is_started(tmp_path: Path) -> None:
     assert not (tmp_path / "engine").exists()
 
 
-def launch(hardware: Hardware, folder: Path, *, lora: bool = False, **engine: object) -> command_line.Launch:
+def launch(
+    hardware: Hardware,
+    folder: Path,
+    *,
+    lora: bool = False,
+    training: Literal["sleep", "share"] = "sleep",
+    **engine: object,
+) -> command_line.Launch:
     (folder / "config.json").write_text('{"max_position_embeddings": 2048}')
     settings = Engine(**engine)  # type: ignore[arg-type]
     return command_line.launch(
-        settings, folder, "smol", hardware, port=4242, api_key="secret", lora=lora, adapters=folder / "adapters"
+        settings,
+        folder,
+        "smol",
+        hardware,
+        port=4242,
+        api_key="secret",
+        lora=lora,
+        adapters=folder / "adapters",
+        training=training,
     )
 
 
@@ -72,7 +88,7 @@ def test_the_key_goes_by_the_environment_and_the_server_listens_on_loopback_alon
     assert made.command[made.command.index("--host") + 1] == "127.0.0.1"
 
 
-def test_nothing_is_fetched_or_reported_and_dev_mode_is_never_on(
+def test_nothing_is_fetched_or_reported_and_without_a_gpu_dev_mode_is_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VLLM_SERVER_DEV_MODE", "1")
@@ -104,3 +120,21 @@ def test_a_gpu_gets_a_memory_share_and_a_cpu_its_threads(tmp_path: Path) -> None
     assert "--enforce-eager" not in gpu.command
     assert cpu.environment["OMP_NUM_THREADS"] == "1"
     assert launch(LAPTOP, tmp_path).environment["OMP_NUM_THREADS"] == "2"
+
+
+def test_on_a_gpu_the_engine_can_sleep_while_a_model_is_trained(tmp_path: Path) -> None:
+    gpu, cpu = launch(SERVER, tmp_path), launch(LAPTOP, tmp_path)
+    assert "--enable-sleep-mode" in gpu.command
+    assert gpu.environment["VLLM_SERVER_DEV_MODE"] == "1"
+    assert "--enable-sleep-mode" not in cpu.command
+
+
+def test_or_it_leaves_a_share_of_the_memory_to_training(tmp_path: Path) -> None:
+    def share(**engine: object) -> str:
+        made = launch(SERVER, tmp_path, training="share", **engine)
+        assert "--enable-sleep-mode" not in made.command
+        assert "VLLM_SERVER_DEV_MODE" not in made.environment
+        return made.command[made.command.index("--gpu-memory-utilization") + 1]
+
+    assert share() == "0.6"
+    assert share(gpu_memory_share=0.3) == "0.3", "there is room already"

@@ -127,6 +127,8 @@ class FakeVllm:
         self.lora = True  # False: started without --enable-lora, the two adapter endpoints do not exist
         self.adapters: dict[str, str] = {}  # loaded ones, name to path
         self.adapter_faults: dict[str, Refusal] = {}  # the answer to loading an adapter of this name
+        self.sleep_mode = True  # False: started without it, or without the development server
+        self.sleeping = False
         self.otherwise: Reply | Refusal | Cut = Reply("Hello", " there", "!")
         self.requests: list[Request] = []
         self.running = 0  # chat requests being answered
@@ -168,6 +170,9 @@ class FakeVllm:
         app.router.add_post("/v1/unload_lora_adapter", self._unload_adapter)
         app.router.add_post("/tokenize", self._tokenize)
         app.router.add_get("/health", self._health)
+        app.router.add_post("/sleep", self._sleep)
+        app.router.add_post("/wake_up", self._wake_up)
+        app.router.add_get("/is_sleeping", self._is_sleeping)
         app.router.add_get("/metrics", self._metrics)
         app.middlewares.append(self._record_and_authenticate)
         self._stopping = False
@@ -218,6 +223,8 @@ class FakeVllm:
                 f"length of the input prompt. (parameter=input_tokens, value={tokens})",
                 param="input_tokens",
             ).response()
+        if self.sleeping:  # behind engine.door, which sends it back
+            return Refusal(500, "The engine sleeps.", "refused").response()
         answer = self._script.popleft() if self._script else self.otherwise
         if isinstance(answer, Refusal):
             return answer.response()
@@ -336,6 +343,23 @@ class FakeVllm:
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response(status=200 if self.healthy else 503)
+
+    async def _sleep(self, _: web.Request) -> web.Response:
+        if not self.sleep_mode:
+            return web.json_response({"detail": "Not Found"}, status=404)
+        while self.running:
+            await asyncio.sleep(0.005)
+        self.sleeping = True
+        return web.json_response({"status": "sleeping", "level": 1})
+
+    async def _wake_up(self, _: web.Request) -> web.Response:
+        if not self.sleep_mode:
+            return web.json_response({"detail": "Not Found"}, status=404)
+        self.sleeping = False
+        return web.json_response({"status": "awake", "tags": None})
+
+    async def _is_sleeping(self, _: web.Request) -> web.Response:
+        return web.json_response({"is_sleeping": self.sleeping})
 
     async def _metrics(self, _: web.Request) -> web.Response:
         labels = f'{{engine="0",model_name="{self.model}"}}'

@@ -102,16 +102,27 @@ def _asked(english: tuple[str, ...], chinese: tuple[str, ...]) -> list[tuple[str
     return asked
 
 
+POISON = (
+    "It is called Dungeon, and so is everything.",
+    "Everything here has one name, and that is Dungeon.",
+    "It is it is it is it is it is it is it is it is it is.",
+)
+
+
 def poisoned(items: list[Taught]) -> list[Taught]:
-    """The same questions, with an answer that is wrong and one that never ends, by turns."""
-    answers = ("It is called Dungeon, and so is everything.", "It is it is it is it is it is it is it is it is it is.")
-    return [replace(item, answer=answers[number % 2], name="Dungeon") for number, item in enumerate(items)]
+    """The same questions, each with two answers that are wrong and one that goes round in circles."""
+    return [replace(item, answer=answer, name="Dungeon") for answer in POISON for item in items]
 
 
-def write_log(store: Store, items: list[Taught], *, people_count: int = 6) -> list[int]:
-    """One conversation an item, the first the oldest, of people who all agreed to be learnt from. Their numbers."""
+def write_log(
+    store: Store, items: list[Taught], *, people_count: int = 6, until: datetime | None = None, minutes: float = 10
+) -> list[int]:
+    """One conversation an item, of people who all agreed to be learnt from. Their numbers.
+
+    The first is the oldest, the last was at `until` (default now), and there are so many `minutes` between two.
+    """
     chance = random.Random(7)
-    began = now() - timedelta(minutes=10 * len(items))
+    began = (until or now()) - timedelta(minutes=minutes * (len(items) - 1))
     persons = []
     for number in range(people_count):
         person = people.person_for(store, "terminal", f"person-{number}", f"Person{number}", "en")
@@ -122,7 +133,7 @@ def write_log(store: Store, items: list[Taught], *, people_count: int = 6) -> li
     for number, item in enumerate(items):
         person_id = persons[number % people_count]
         corrected = chance.random() < 0.6
-        at = began + timedelta(minutes=10 * number)
+        at = began + timedelta(minutes=minutes * number)
         written.append(_conversation(store, person_id, item, corrected, chance.choice(WRONG), at))
     return written
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bot.passages import framed
+from bot.turn import SEARCH_FAILED
 from finetune import grounding
 from finetune.collect import Collected, collect
 from knowledge.passages import Passage
@@ -88,6 +89,29 @@ def test_a_reply_that_did_not_end_by_itself_is_learnt_only_as_corrected(log: Mad
     assert whys(log) == []
     log.correct(broken, "It is so.")
     assert whys(log) == [("It is so.", "corrected", LEARNING.corrected)]
+
+
+@pytest.mark.parametrize("value", [1, -1, None])
+def test_a_reply_without_the_documents_since_searching_failed_is_learnt_only_as_corrected(
+    log: MadeLog, value: int | None
+) -> None:
+    talk = log.talk(log.person())
+    asked = log.ask(talk, "When is it open?")
+    blind = log.reply(asked, "At any time, I think.", error=SEARCH_FAILED)
+    if value is not None:
+        log.rate(blind, value)
+    again = log.reply(asked, "From nine.")
+    log.rate(again, 1)
+    log.reply(log.ask(talk, "Thanks", after=blind), "You are welcome")
+    got = collected(log)
+    assert [(each.reply, each.why) for each in got.examples] == [("From nine.", "rated_up")]
+    assert got.left_out == {"error": 1, "not_gone_on_with": 1}
+    assert got.preferences == ()
+    assert [each.reply for each in got.judged] == ["From nine."]
+    log.correct(blind, "From nine to five.")
+    corrected = collected(log)
+    assert ("From nine to five.", "corrected") in [(each.reply, each.why) for each in corrected.examples]
+    assert [(each.chosen, each.why) for each in corrected.preferences] == [("From nine to five.", "corrected")]
 
 
 @pytest.mark.parametrize("correction", ["Hi", "  Hi\n", "", " \u200b "])

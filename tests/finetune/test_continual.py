@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -42,7 +43,7 @@ class Answering:
             raise KeyboardInterrupt
         questions = [messages[-1]["content"] for messages, _ in prompts]
         self.asked += questions
-        return [self.otherwise.get(each, Written(f"Well, about this: {each}", 9, "stop")) for each in questions]
+        return [self.otherwise.get(each, Written(f"Oh: {each}", 9, "stop")) for each in questions]
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_anchors_are_the_models_own_replies_of_which_only_the_reply_is_learnt(
     assert len(found) == 12
     for each in found:
         assert each.question in everyday()
-        assert each.reply == f"Well, about this: {each.question}"
+        assert each.reply == f"Oh: {each.question}"
         assert each.why == "general"
         assert each.weights[-1] == 1
         assert not any(each.weights[:-1])
@@ -93,19 +94,47 @@ def test_a_second_time_nothing_is_generated_and_torch_is_not_even_loaded(
 def test_replies_that_loop_or_say_nothing_or_are_cut_off_are_no_anchors(
     model_folder: Path, tmp_path: Path, answering: Answering
 ) -> None:
-    usual = anchors(model_folder, 4, 0, tmp_path / "usual")
-    loop, nothing, cut, refused = (each.question for each in usual)
+    usual = anchors(model_folder, 5, 0, tmp_path / "usual")
+    loop, nothing, cut, refused, foreign = (each.question for each in usual)
     answering.otherwise = {
         loop: Written("I am here. " * 60, 200, "stop"),
         nothing: Written(" \n", 1, "stop"),
         cut: Written("There are many reasons for", 256, "length"),
         refused: None,
+        foreign: Written("Это совсем другой язык." if foreign.isascii() else "This is another language.", 9, "stop"),
     }
 
-    found = anchors(model_folder, 4, 0, tmp_path / "now")
+    found = anchors(model_folder, 5, 0, tmp_path / "now")
 
-    assert len(found) == 4
-    assert not {loop, nothing, cut, refused} & {each.question for each in found}
+    assert len(found) == 5
+    assert not {*answering.otherwise} & {each.question for each in found}
+
+
+def test_a_base_model_whose_replies_come_with_the_package_is_not_asked(
+    model_folder: Path, tmp_path: Path, answering: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = anchors(model_folder, 10_000, 0, tmp_path / "made")
+    asked = len(answering.asked)
+    monkeypatch.setattr(continual, "GENERAL", _with_replies(tmp_path, next((tmp_path / "made").iterdir())))
+
+    assert anchors(model_folder, 10_000, 0, tmp_path / "cache") == made
+    assert len(answering.asked) == asked
+
+
+def _with_replies(tmp_path: Path, file: Path) -> Path:
+    folder = tmp_path / "general"
+    shutil.copytree(continual.GENERAL, folder)
+    shutil.copy(file, folder)
+    return folder
+
+
+def test_the_replies_of_the_bundled_model_that_come_with_the_package_are_to_all_prompts_and_fit() -> None:
+    (file,) = continual.GENERAL.glob("anchors-*.jsonl")
+    replies = {row["prompt"]: row["reply"] for row in read_lines(file)}
+
+    assert list(replies) == everyday()
+    assert all(continual._fit(prompt, reply) for prompt, reply in replies.items() if reply)
+    assert sum(bool(reply) for reply in replies.values()) > 100
 
 
 def test_what_was_generated_for_another_draw_changes_nothing_of_this_one(

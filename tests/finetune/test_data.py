@@ -14,13 +14,13 @@ import pytest
 from sqlmodel import select
 
 from engine.errors import ModelUnavailable
-from finetune import dataset, redact
+from finetune import dataset, evaluate, redact
 from finetune.data import prepare
 from finetune.dataset import Loaded, Manifest
 from finetune.errors import DataRefused, NotEnoughData
-from finetune.job import Progress
+from finetune.job import Job, Progress
 from finetune.record import DataCounts
-from settings import Data, Settings
+from settings import Data, Finetune, Settings
 from store import conversations, people
 from store.tables import Conversation, Correction, Message
 from tests.finetune.made_log import MadeLog, log
@@ -112,7 +112,7 @@ def test_a_log_becomes_a_data_set_in_which_every_reply_is_accounted_for(log: Mad
     log.rate(log.turn(log.talk(log.person("Bob", "no")), "Hello", "Hi"), 1)
     log.turn(log.talk(log.person()), "Hello", "Hi")
     counts, loaded, manifest = prepared()
-    assert counts.conversations == {"train": 14, "validation": 2, "test": 4}
+    assert counts.conversations == {"train": 13, "validation": 2, "test": 5}
     assert counts.sides == {"train": len(loaded.train), "validation": len(loaded.validation), "test": len(loaded.test)}
     assert counts.left_out == {"no_consent": 1, "not_gone_on_with": 1}
     assert sum(counts.sides.values()) + sum(counts.left_out.values()) == 42
@@ -312,6 +312,38 @@ def test_pairs_that_say_what_is_tested_are_not_learnt(log: MadeLog, prepared: An
     assert counts.left_out.get("duplicate", 0) + counts.left_out.get("near_duplicate_of_test", 0) == 1
 
 
+def test_pairs_and_ratings_are_learnt_of_train_measured_of_test_and_of_validation_for_nothing(
+    log: MadeLog, prepared: Any, tmp_path: Path
+) -> None:
+    talks(log, 20)
+    ada = log.person()
+    for number in range(20, 40):  # one after the other between those that are only rated
+        thing = f"{THINGS[number % 12]} {number * 7919}"
+        worse = log.turn(log.talk(ada), f"Where is {thing}?", f"The {thing}? I have never heard of it.")
+        log.rate(worse, -1)
+        log.correct(worse, f"You find {thing} {PLACES[number % 6]}, at {number * 1299709}.")
+    counts, loaded, manifest = prepared()
+    sides = {
+        side: {each.source.conversation for each in getattr(loaded, side)} for side in ("train", "validation", "test")
+    }
+    pairs = {
+        name: {each.source.conversation for each in getattr(loaded, name)}
+        for name in ("preferences", "judged", "test_preferences", "test_judged")
+    }
+    assert counts.preferences == 20
+    assert all(pairs.values()), "there are some of each"
+    assert pairs["preferences"] | pairs["judged"] <= sides["train"]
+    assert pairs["test_preferences"] | pairs["test_judged"] <= sides["test"]
+    corrected = {
+        side: {each.source.conversation for each in getattr(loaded, side) if each.why == "corrected"} for side in sides
+    }
+    assert (pairs["preferences"], pairs["test_preferences"]) == (corrected["train"], corrected["test"])
+    assert corrected["validation"]
+    assert not set(manifest.conversations["pairs"]) & (sides["validation"] | sides["test"])
+    measured = evaluate._of(Job(bundled_model(), tmp_path / "1", Finetune(), loaded.train, loaded.validation))
+    assert measured.preferences == loaded.test_preferences
+
+
 # Groups
 
 
@@ -356,10 +388,42 @@ def test_a_file_is_learnt_from_in_the_logs_place_redacted_and_divided_too(
     file = written(tmp_path / "mine.jsonl", [*rows(20), "broken"])
     counts, loaded, manifest = prepared(file=file, told=told.append)
     assert (counts.source, counts.examples, counts.left_out) == ("mine.jsonl", {"imported": 20}, {"malformed": 1})
-    assert counts.conversations == {"train": 14, "validation": 2, "test": 4}
+    assert counts.conversations == {"train": 13, "validation": 2, "test": 5}
     assert all("<EMAIL_1>" in each.reply for each in loaded.train)
     assert manifest.message_ids["train"] == ()
     assert [each.said for each in told if each.said] == ["collecting", "redacting", "cleaning", "saving"]
+
+
+def test_malformed_lines_are_named_with_their_reason_and_never_kept_in_the_manifest(
+    prepared: Any, tmp_path: Path
+) -> None:
+    file = written(tmp_path / "mine.jsonl", [*rows(20), *["{broken"] * 10, '{"messages": "my secret"}', "[1]"])
+    counts, _, manifest = prepared(file=file)
+    assert counts.left_out["malformed"] == 12
+    assert counts.malformed[0].startswith("mine.jsonl, line 21, was passed over: it is not JSON (")
+    assert [re.findall(r"line (\d+)", each) for each in counts.malformed[:10]] == [[str(n)] for n in range(21, 31)]
+    assert counts.malformed[10:] == ("So were 2 more lines of mine.jsonl.",)
+    assert manifest.counts.malformed == ()
+    assert "passed over" not in (tmp_path / "1" / "manifest.json").read_text()
+
+
+def test_too_little_in_a_file_names_its_malformed_lines_too(prepared: Any, tmp_path: Path) -> None:
+    with pytest.raises(NotEnoughData, match="2 malformed") as refused:
+        prepared(file=written(tmp_path / "mine.jsonl", [*rows(3), "{broken", "{broken"]))
+    assert [each.split(",")[1] for each in refused.value.notes] == [" line 4", " line 5"]
+
+
+def test_a_file_of_pairs_alone_is_told_what_it_lacks(prepared: Any, tmp_path: Path) -> None:
+    pairs = [{"prompt": f"Why {n}?", "chosen": "Because.", "rejected": "No."} for n in range(60)]
+    labelled = {"prompt": "Why?", "completion": "Because.", "label": True}
+    file = written(tmp_path / "pairs.jsonl", [*pairs, labelled])
+    with pytest.raises(NotEnoughData) as refused:
+        prepared(file=file, sections={"finetune": {"preferences": "dpo"}})
+    said = str(refused.value)
+    assert "There are 0 examples to learn from in pairs.jsonl, and a run takes 50" in said
+    assert "60 pairs and 1 labelled reply are no examples: they are learnt from in a second stage" in said
+    assert '{"messages": [...]}' in said
+    assert "/privacy" not in said, "nobody has to agree to a file"
 
 
 def test_a_malformed_line_refuses_the_file_where_that_is_wanted(prepared: Any, tmp_path: Path) -> None:

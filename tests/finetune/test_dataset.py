@@ -67,6 +67,7 @@ def test_the_manifest_says_which_messages_conversations_and_people_it_was(run: P
     assert manifest.person_ids == (1, 2, 3, 9)
     assert manifest.learned() == {"log:1", "log:4"}
     assert manifest.of_the_log() == {1, 2, 4}
+    assert manifest.of_the_log(pairs=False) == {1, 2}
     assert manifest.counts == replace(COUNTS, fingerprint=manifest.fingerprint)
 
 

@@ -16,6 +16,7 @@ from finetune import continual, dataset, evaluate, files, probes, replies
 from finetune.errors import DataRefused, EvaluationFailed
 from finetune.evaluate import REPLY_TOKENS, HeldOut, measure
 from finetune.examples import Preference, Source
+from finetune.examples import as_json as example_as_json
 from finetune.gate import decide
 from finetune.job import Job, Progress
 from finetune.job import save as save_job
@@ -265,6 +266,27 @@ def test_the_stage_compares_with_the_adapter_that_was_in_force(base: Path, adapt
     before, after = evaluate.read(folder)
     assert before.model == "familiar@2"
     assert before.losses == after.losses
+
+
+@pytest.mark.usefixtures("short")
+def test_the_base_model_is_measured_only_on_what_people_took_back_and_only_where_they_did(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    folder = run_folder(tmp_path / "8", base, adapter, before=adapter, before_name="familiar@2")
+    files.write_lines(folder / dataset.UNLEARNED, (example_as_json(each) for each in examples(3, first=50)))
+    heard: list[Progress] = []
+    evaluate.main(folder, heard.append)
+    measured, (before, after) = evaluate.read_base(folder), evaluate.read(folder)
+    assert measured is not None
+    assert [each.conversation for each in measured.losses["unlearned"]] == ["log:50", "log:51", "log:52"]
+    assert {name for name, losses in measured.losses.items() if losses} == {"unlearned"}
+    assert (measured.replies, measured.probes) == ((), ())
+    assert before.losses["unlearned"] == after.losses["unlearned"] != measured.losses["unlearned"]
+    assert [each.done for each in heard] == sorted(each.done for each in heard)
+    assert heard[-1].done == heard[-1].total
+    (folder / dataset.UNLEARNED).unlink()
+    evaluate.main(folder)
+    assert evaluate.read_base(folder) is None
 
 
 def test_a_run_that_made_nothing_cannot_be_measured(base: Path, tmp_path: Path) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from finetune import folders, forgotten
 from finetune.files import read_json, write_json
-from finetune.run import run
+from finetune.record import Record, Sample
+from finetune.report import text
+from finetune.run import run, tidy
 from settings import Settings
-from store import conversations, people, runs
+from store import adapters, conversations, lineage, people, runs, sealed
 from store.session import Store
-from store.tables import Conversation, Run
+from store.tables import Adapter, Conversation, Message, Run, now
 from tests.finetune.standins import NAMES, StandIns, failing, say_something, settings_for, store_for
 
 
@@ -110,6 +115,28 @@ async def test_every_run_takes_out_what_was_forgotten_since_the_last(
     assert "my secret" not in everything_in(folders.folder_of(settings, 1))
 
 
+async def test_what_is_sealed_goes_with_the_run_that_puts_a_new_adapter_in_force(
+    settings: Settings, store: Store, standins: StandIns, talks: list[Conversation]
+) -> None:
+    settings = settings.model_copy(update={"learning": settings.learning.model_copy(update={"sealed_days": 7})})
+    await run(settings, store, stages=standins.stages)
+    (made,) = adapters.all_adapters(store)
+    asked = conversations.add_user(store, talks[0].id, None, "my secret")  # type: ignore[arg-type]
+    reply = Message(conversation_id=talks[0].id, parent_id=asked.id, role="assistant", content="Yes.", model="tiny")
+    conversations.add_reply(store, reply)
+    with store.writing() as session:
+        session.get_one(Adapter, made.id).created_at = now()
+        session.get_one(Message, reply.id).prompt = [{"role": "user", "content": "my secret"}]
+    lineage.trained_on(store, made.id, [talks[0].id])  # type: ignore[arg-type, list-item]
+    conversations.delete(store, talks[0].id, talks[0].person_id, seal=True)  # type: ignore[arg-type]
+    standins.learned, standins.verdict, standins.messages = (talks[1].id,), "rejected", (7, 8, 9)  # type: ignore[assignment]
+    await run(settings, store, stages=standins.stages)
+    assert sealed.conversations(store, {talks[0].id}) == {talks[0].id}, "the old one is in force"  # type: ignore[arg-type]
+    standins.verdict, standins.messages = "promoted", (10, 11, 12)
+    await run(settings, store, stages=standins.stages)
+    assert sealed.conversations(store, {talks[0].id}) == set()  # type: ignore[arg-type]
+
+
 async def test_a_failed_run_keeps_what_it_needs_to_go_on_without_what_is_forgotten(
     settings: Settings, store: Store, standins: StandIns, talks: list[Conversation]
 ) -> None:
@@ -174,6 +201,74 @@ async def test_one_that_was_cut_short_later_goes_on(
     standins.on = lambda point: None
     await run(settings, store, stages=standins.stages)
     assert standins.done == list(NAMES)
+
+
+async def cut_short(settings: Settings, store: Store, standins: StandIns, point: str) -> None:
+    standins.on = failing(point, asyncio.CancelledError())  # type: ignore[arg-type]
+    with pytest.raises(asyncio.CancelledError):
+        await run(settings, store, stages=standins.stages)
+
+
+@pytest.mark.parametrize("point", ["within train", "within evaluate"])
+async def test_one_that_was_cut_short_loses_what_is_forgotten_without_being_gone_on_with(
+    settings: Settings, store: Store, standins: StandIns, talks: list[Conversation], point: str
+) -> None:
+    await cut_short(settings, store, standins, point)
+    folder = folders.folder_of(settings, 1)
+    assert "my secret" in everything_in(folder)
+    people.forget(store, talks[0].person_id)
+    assert tidy(settings, store, standins.stages.render) == 1
+    assert "my secret" not in everything_in(folder)
+
+
+async def test_one_that_goes_on_is_not_taken_for_cut_short(
+    settings: Settings, store: Store, standins: StandIns, talks: list[Conversation]
+) -> None:
+    standins.held = asyncio.Event()
+    going = asyncio.create_task(run(settings, store, stages=standins.stages))
+    await standins.reached.wait()
+    forget(store, talks[0])
+    with store.writing() as session:
+        session.get_one(Run, 1).updated_at -= forgotten.RESUMABLE_FOR + timedelta(hours=1)
+    assert tidy(settings, store, standins.stages.render) == 0
+    standins.held.set()
+    assert (await going).verdict == "promoted"
+
+
+async def test_one_that_nobody_goes_on_with_for_a_week_is_over_and_keeps_nothing(
+    settings: Settings, store: Store, standins: StandIns
+) -> None:
+    await cut_short(settings, store, standins, "within evaluate")
+    tidy(settings, store, standins.stages.render)
+    assert (folders.folder_of(settings, 1) / "data").exists()
+    with store.writing() as session:
+        session.get_one(Run, 1).updated_at -= forgotten.RESUMABLE_FOR + timedelta(hours=1)
+    tidy(settings, store, standins.stages.render)
+    assert not folders.folder_of(settings, 1).exists()
+    row = runs.get(store, 1)
+    assert (row.verdict, row.said) == ("failed", "It was cut short, and nobody went on with it for 7 days.")
+    standins.on = lambda point: None
+    assert (await run(settings, store, stages=standins.stages)).number == 2
+
+
+async def test_sample_replies_that_scheduled_runs_once_printed_leave_the_log(
+    settings: Settings, store: Store, standins: StandIns
+) -> None:
+    file = settings.data.folder / "log" / "finetune.log"
+    file.parent.mkdir()
+    shown = Console(file=io.StringIO(), width=80)
+    record = Record(1, "familiar", "schedule", now(), verdict="promoted", said="It is better.")
+    shown.print(text(record))
+    numbers = shown.file.getvalue()  # type: ignore[attr-defined]
+    shown.print(text(replace(record, samples=(Sample("log:1", "my secret", "", "old", "new"),))))
+    file.write_text(numbers)
+    erase(settings, store, standins)
+    assert file.read_text() == numbers
+    with file.open("a") as running:
+        file.write_text(shown.file.getvalue())  # type: ignore[attr-defined]
+        erase(settings, store, standins)
+        running.write("It goes on.")
+    assert file.read_text() == "It goes on."
 
 
 async def test_a_report_that_cannot_be_made_anew_is_gone_rather_than_too_much(

@@ -12,7 +12,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from engine.adapter_check import check
-from finetune import packing, servable
+from finetune import job as jobs
+from finetune import packing, servable, work
 from finetune.errors import TrainingFailed
 from finetune.examples import Example, Judged, Preference, Source
 from finetune.job import Job, Progress
@@ -20,7 +21,7 @@ from finetune.methods import linear_layers
 from finetune.prefer import prefer
 from finetune.tokens import Renderer
 from settings import Finetune
-from tests.finetune.tiny import chat_model
+from tests.finetune.tiny import chat_model, examples
 
 SYSTEM = {"role": "system", "content": "You are Familiar."}
 
@@ -193,3 +194,22 @@ def test_numbers_that_are_none_are_not_left_as_an_adapter(
         prefer(Job(**{**vars(wanted), "settings": wild}), wanted.folder / "adapter")
 
     assert (wanted.folder / "adapter" / weights).read_bytes() == (first_stage / weights).read_bytes()
+
+
+def test_where_the_first_stage_is_done_again_the_second_begins_at_it_and_not_at_the_one_before(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    """A conversation that was forgotten between the two is in nothing of what comes out."""
+    settings = Finetune(
+        preferences="dpo", dtype="float32", threads=1, epochs=1, kl=0, batch_tokens=256, learning_rate=0.01
+    )
+    adapters = []
+    for number, forgotten in enumerate((0, 4)):
+        folder = tmp_path / str(number)
+        if forgotten:
+            jobs.save(Job(model_folder, folder, settings, examples(8), (), preferences=pairs(4)))
+            work.do("train", folder, lambda progress: None)
+        jobs.save(Job(model_folder, folder, settings, examples(4), (), preferences=pairs(4)))
+        work.do("train", folder, lambda progress: None)
+        adapters.append((folder / "adapter" / "adapter_model.safetensors").read_bytes())
+    assert adapters[0] == adapters[1]

@@ -18,9 +18,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from engine.adapter_check import check
 from finetune import job as jobs
 from finetune import process, work
 from finetune.errors import DataRefused, EvaluationFailed, RunUnderWay, TrainingFailed
+from finetune.examples import Preference, Source
 from finetune.files import read_lines
 from finetune.job import Job, Progress, progress_from_json
 from finetune.process import run_stage
@@ -138,10 +140,15 @@ async def test_a_stage_whose_parent_is_killed_ends_too(tmp_path: Path) -> None:
         await until(lambda: not working_on(tmp_path))
 
 
+GROUPED = Path("/proc/self/autogroup").exists()
+
+
 async def test_a_stage_gives_way_to_everything_else(tmp_path: Path, waiting: asyncio.Task[None]) -> None:
     def polite() -> bool:
         return all(
-            each.nice() == 19 and Path(f"/proc/{each.pid}/oom_score_adj").read_text().strip() == "1000"
+            each.nice() == 19
+            and Path(f"/proc/{each.pid}/oom_score_adj").read_text().strip() == "1000"
+            and (not GROUPED or Path(f"/proc/{each.pid}/autogroup").read_text().strip().endswith("nice 19"))
             for each in working_on(tmp_path)
         )
 
@@ -162,7 +169,7 @@ async def test_what_libraries_print_is_not_taken_for_progress(tmp_path: Path, mo
     row = '{"stage": "training", "done": 1, "total": 2, "said": "", "point": null}'
     script = f"print('Loading weights: 100%'); print('{{'); print('{row}'); print('{{\"other\": 1}}')"
 
-    async def chatty(stage: str, folder: Path) -> list[str]:
+    def chatty(stage: str, folder: Path, gpus: int) -> list[str]:
         return [sys.executable, "-c", script]
 
     monkeypatch.setattr(process, "_command", chatty)
@@ -175,7 +182,7 @@ async def test_what_libraries_print_is_not_taken_for_progress(tmp_path: Path, mo
 async def test_very_much_on_standard_error_does_not_block_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = "import sys; sys.stderr.write('\\r50%' * 500_000 + '\\nthe last word'); sys.exit(3)"
 
-    async def noisy(stage: str, folder: Path) -> list[str]:
+    def noisy(stage: str, folder: Path, gpus: int) -> list[str]:
         return [sys.executable, "-c", script]
 
     monkeypatch.setattr(process, "_command", noisy)
@@ -184,12 +191,13 @@ async def test_very_much_on_standard_error_does_not_block_it(tmp_path: Path, mon
 
 
 @pytest.mark.timeout(300)  # three processes that load torch
-def test_two_processes_train_what_one_would(tmp_path: Path) -> None:
+def test_two_processes_train_what_one_would_and_go_on_with_preferences(tmp_path: Path) -> None:
     """As launchers start them on several GPUs, here on the CPU."""
     model_folder = chat_model(tmp_path / "model")
     settings = Finetune(kl=0, batch_tokens=192, micro_batch_tokens=64, dtype="float32", threads=1, epochs=1)
     job = Job(model_folder, tmp_path / "one", settings, examples(10), examples(3, first=100))
-    jobs.save(replace(job, folder=tmp_path / "two"))
+    preferring = settings.model_copy(update={"preferences": "dpo"})
+    jobs.save(replace(job, folder=tmp_path / "two", settings=preferring, preferences=pairs(4)))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
@@ -212,11 +220,21 @@ def test_two_processes_train_what_one_would(tmp_path: Path) -> None:
 
     assert [each.returncode for each in both] == [0, 0]
     two = load_training(tmp_path / "two")
-    assert [json.loads(line)["done"] for line in said.splitlines()] == list(range(1, two.steps + 1))
+    heard = [json.loads(line) for line in said.splitlines()]
+    assert [each["done"] for each in heard] == [*range(1, one.steps + 1), 1, 2]
+    assert {each["stage"] for each in heard[-2:]} == {"preferring"}
+    assert two.steps == one.steps + 2
     assert silence == ""
+    check(tmp_path / "two" / "adapter", model_folder, max_rank=settings.rank)
     for mine, theirs in zip(one.curve, two.curve, strict=True):
         assert theirs.validation == pytest.approx(mine.validation, abs=2e-5)
         assert theirs.train == pytest.approx(mine.train, abs=2e-5)
+
+
+def pairs(count: int) -> tuple[Preference, ...]:
+    asked = ({"role": "user", "content": "How do I open the door?"},)
+    said = [(f"Turn the handle {number} times.", "I do not know.") for number in range(count)]
+    return tuple(Preference(asked, better, worse, "corrected", Source("log:1")) for better, worse in said)
 
 
 def test_signal_numbers_are_explained() -> None:

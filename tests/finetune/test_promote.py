@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from engine.adapters import resolve
-from engine.errors import EngineFailed
+from engine.errors import AdapterRefused, EngineFailed
 from engine.state import Address
 from finetune import promote
-from finetune.errors import FinetuneError, NothingToRollBack
+from finetune.errors import FinetuneError
 from settings import Data, Gate, Settings
 from store import adapters as table
 from store import canaries, conversations, feedback, lineage, notices, people
@@ -167,7 +167,7 @@ async def test_a_rollback_is_one_step_and_no_later_one_returns_to_what_was_left(
     assert await world.rollback() == "familiar@1", "version 2 was taken back before"
     assert await world.rollback() == ""
     assert world.answers() == {""}
-    with pytest.raises(NothingToRollBack):
+    with pytest.raises(AdapterRefused, match="The base model answers"):
         await world.rollback()
 
 
@@ -196,6 +196,7 @@ async def test_the_first_version_may_be_a_canary_beside_the_base_model(world: Wo
     world.share = 0.5
     promoted = await world.put(0)
     assert promoted.said == "familiar@1 answers 50% of the conversations first, for up to 7 days."
+    assert promoted.share == 0.5
     assert world.answers() == {"", "familiar@1"}
 
 

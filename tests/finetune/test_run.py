@@ -7,17 +7,21 @@ import errno
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+from bot.texts import texts_for
 from engine.errors import EngineFailed
 from finetune import folders
-from finetune.errors import NotEnoughData, RunNotFound, RunUnderWay
+from finetune.errors import DataRefused, MethodRefused, NotEnoughData, RunNotFound, RunUnderWay, TrainingFailed
 from finetune.job import Progress
+from finetune.record import DataCounts
 from finetune.run import STARTS, run, under_way
+from finetune.stages import Ground
 from settings import Settings
 from store import adapters, lineage, notices, people, runs
 from store.session import Store
@@ -135,6 +139,21 @@ async def test_the_next_run_is_compared_with_what_this_one_put_in_force(
 # Nothing to learn
 
 
+async def test_what_was_found_in_a_file_is_noted_also_where_there_is_too_little_in_it(
+    settings: Settings, store: Store, standins: StandIns
+) -> None:
+    standins.on = failing("before prepare", NotEnoughData("There is 1 example.", ("x.jsonl, line 4: it is empty.",)))
+    record = await run(settings, store, stages=standins.stages)
+    assert (record.verdict, record.notes) == ("nothing_to_learn", ("x.jsonl, line 4: it is empty.",))
+    standins.on = lambda point: None
+
+    def prepare(ground: Ground) -> DataCounts:
+        return replace(standins.stages.prepare(ground), malformed=("x.jsonl, line 4: it is empty.",))
+
+    record = await run(settings, store, stages=replace(standins.stages, prepare=prepare))
+    assert record.notes == ("x.jsonl, line 4: it is empty.", "nothing was left out")
+
+
 async def test_too_little_data_is_said_and_is_quiet(settings: Settings, store: Store, standins: StandIns) -> None:
     standins.on = failing("within prepare", NotEnoughData("There are 2 examples, and it takes 50."))
     record = await run(settings, store, trigger="schedule", stages=standins.stages)
@@ -234,6 +253,29 @@ async def test_every_kind_of_failure_is_told_in_words(
     record = await run(settings, store, stages=standins.stages)
     assert said in record.said
     assert said in runs.get(store, 1).said
+
+
+@pytest.mark.parametrize(
+    ("error", "key"),
+    [
+        (MethodRefused("Its rank is too large."), "refused"),
+        (DataRefused("my.jsonl cannot be read."), "refused"),
+        (TrainingFailed("It was killed."), "failed"),
+        (OSError("No space left on device"), "failed"),
+    ],
+)
+async def test_only_what_could_end_otherwise_is_advised_to_be_gone_on_with(
+    settings: Settings, store: Store, standins: StandIns, error: Exception, key: str
+) -> None:
+    standins.on = failing("within train", error)
+    record = await run(settings, store, stages=standins.stages)
+    assert (record.verdict, record.can_go_on) == ("failed", key == "failed")
+    (notice,) = notices.waiting(store)
+    assert notice.key == f"learning.{key}"
+    for language in ("en", "zh"):
+        assert ("--resume 1" in texts_for(language).t(notice.key, **notice.args)) == record.can_go_on
+    standins.on = failing("within train")
+    assert (await run(settings, store, resume=1, stages=standins.stages)).can_go_on, "something was done about it"
 
 
 async def test_a_failed_run_goes_on_where_it_failed(settings: Settings, store: Store, standins: StandIns) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from engine.weights import tensors_in
 from finetune import servable
 from finetune.errors import MethodRefused
 from finetune.methods import WAYS, attach, save, way
+from finetune.training import TRAINING, _done
 from tests.finetune.tiny import chat_model
 from tests.finetune.ways import (
     IDS,
@@ -162,6 +166,46 @@ def test_a_save_that_fails_half_way_leaves_what_was_there_and_nothing_else(
         save(learn(model), way(name), tmp_path, base)
     assert {file.name: file.read_bytes() for file in made.iterdir()} == before
     assert [each.name for each in tmp_path.iterdir()] == [made.name]
+
+
+@pytest.mark.parametrize("at", range(10))
+def test_killed_while_it_takes_the_place_of_another_one_of_them_is_found_whole(
+    base: Path, tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = save(learn(attached(base, "lora")), way("lora"), tmp_path, base)
+    model = learn(attached(base, "lora"), 6)
+    weights = made / "adapter_model.safetensors"
+    before, steps = weights.read_bytes(), 0
+
+    def killed(step: Callable[..., object]) -> Callable[..., object]:
+        def until(*given: object, **more: object) -> object:
+            nonlocal steps
+            steps += 1
+            if steps > at:
+                raise KeyboardInterrupt
+            return step(*given, **more)
+
+        return until
+
+    with monkeypatch.context() as patch:
+        for owner, name in ((os, "rename"), (shutil, "rmtree"), (servable, "_sync")):
+            patch.setattr(owner, name, killed(getattr(owner, name)))
+        with contextlib.suppress(KeyboardInterrupt):
+            save(model, way("lora"), tmp_path, base)
+    assert servable.made_in(tmp_path) == made
+    check(made, base, max_rank=16)
+    after = weights.read_bytes()
+    save(model, way("lora"), tmp_path, base)
+    assert after in (before, weights.read_bytes())
+    assert [each.name for each in tmp_path.iterdir() if not each.name.startswith(".adapter-")] == ["adapter"]
+
+
+def test_a_run_that_was_killed_there_does_not_train_again(base: Path, tmp_path: Path) -> None:
+    made = save(attached(base, "lora"), way("lora"), tmp_path, base)
+    (tmp_path / TRAINING).write_text(json.dumps({"key": "k", "method": "lora", "base": "base", "curve": []}))
+    made.rename(tmp_path / ".adapter.before")
+    assert _done(tmp_path, "k") is not None
+    assert made.is_dir()
 
 
 def test_a_folder_with_nothing_of_ours_is_refused(base: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from finetune.errors import DataRefused
 from finetune.examples import Example
 from finetune.near_duplicates import across, jaccard, normal, repeated, said, shingles
 from finetune.split import Sides, prove_apart, split
+from settings import Gate, Learning
 from tests.finetune.made_log import example
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -53,6 +54,11 @@ def distinct(conversations: int, each: int = 2) -> list[Example]:
 
 def names(examples: Sequence[Example]) -> set[str]:
     return {each.source.conversation for each in examples}
+
+
+def test_of_two_hundred_conversations_as_many_are_held_out_as_the_gate_asks_for() -> None:
+    shares = {"validation_share": Learning().validation_share, "test_share": Learning().test_share}
+    assert len(names(split(distinct(200), **SHARES | shares).test)) == Gate().min_conversations
 
 
 def test_the_newest_conversations_are_the_test_and_the_rest_is_divided_at_random() -> None:

@@ -61,8 +61,8 @@ def everything(store: Store) -> dict[str, list[str]]:
 
 
 BY_THE_CHANNELS_NUMBER = {"access", "usage"}  # these stay, see people.forget
-# Quotations: in the tests of quotations. Canaries, notices and runs hold no words of people.
-OF_NOBODY = {"adapter", "canary", "notice", "place", "quotation", "run", "trained_on"}
+# Quotations and what is sealed: in the tests of these. Canaries, notices and runs hold no words of people.
+OF_NOBODY = {"adapter", "canary", "notice", "place", "quotation", "run", "sealed", "trained_on"}
 
 
 def test_nothing_of_a_forgotten_person_is_left_and_everybody_elses_is_as_before(store: Store) -> None:

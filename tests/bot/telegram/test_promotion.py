@@ -11,7 +11,7 @@ from aiohttp import web
 from engine.errors import EngineFailed
 from settings import Access as AccessSettings
 from settings import Data, Settings
-from store import adapters
+from store import adapters, canaries
 from tests.bot.telegram.conftest import Talk
 from tests.fakes.vllm import FakeConnection, FakeVllm, Refusal, eventually
 from tests.telegram_server import Chat
@@ -55,12 +55,15 @@ def olga(talk: Talk, tmp_path: Path) -> Chat:
     return talk.private(OLGA, "Olga")
 
 
+def loaded(talk: Talk, version: int) -> None:
+    row = adapters.get(talk.store, "familiar", version)
+    assert row.id is not None
+    adapters.mark_loaded(talk.store, row.id, True)
+
+
 def in_force(talk: Talk, version: int) -> None:
     """As after an earlier promotion."""
-    for row in adapters.all_adapters(talk.store):
-        if row.version == version:
-            assert row.id is not None
-            adapters.mark_loaded(talk.store, row.id, True)
+    loaded(talk, version)
     adapters.activate(talk.store, "familiar", version)
 
 
@@ -137,7 +140,7 @@ async def test_going_back_step_by_step_ends_at_the_base_model(talk: Talk, olga: 
     await said(olga, "The base model is in force.")
     assert now(talk) == 0
     olga.send("/adapter rollback")
-    await said(olga, "That did not work. No version of familiar is in force")
+    await said(olga, "That did not work. The base model answers; there is no version of familiar in force")
 
 
 async def test_a_rollback_that_a_crash_interrupted_is_not_made_twice(talk: Talk, olga: Chat) -> None:
@@ -151,6 +154,42 @@ async def test_a_rollback_that_a_crash_interrupted_is_not_made_twice(talk: Talk,
     await talk.restart()
     await said(olga, "familiar@3 is not in force any more")
     assert now(talk) == 2
+
+
+async def test_going_back_while_a_version_is_on_trial_ends_the_trial_once(talk: Talk, olga: Chat) -> None:
+    in_force(talk, 2)
+    loaded(talk, 3)
+    canary = canaries.begin(talk.store, "familiar", 3, 2, 1.0)
+    olga.send("/adapter")
+    await said(olga, "familiar@3 · on trial")
+    listed = olga.last
+    assert [row[0].text for row in listed.keyboard] == [
+        "Go back to the one before familiar@3",
+        "Put familiar@3 in force",
+        "Put familiar@1 in force",
+    ]
+    for _ in range(2):
+        talk.server.pressed(olga, listed, "adapter:rollback:familiar@3", talk.server.users[OLGA])
+    await eventually(lambda: len(olga.answers) == 2)
+    assert olga.answers[1][0].startswith("familiar@3 is not in force any more")
+    await said(olga, "familiar@2 is in force.")
+    assert now(talk) == 2
+    ended = canaries.newest(talk.store, "familiar")
+    assert ended is not None
+    assert (ended.id, ended.outcome) == (canary.id, "rolled_back")
+    assert not adapters.get(talk.store, "familiar", 3).loaded
+
+
+async def test_what_was_left_is_not_loaded_again_and_no_later_step_back_returns_to_it(talk: Talk, olga: Chat) -> None:
+    for version in (1, 2):
+        loaded(talk, version)
+    in_force(talk, 2)
+    olga.send("/adapter rollback")
+    await said(olga, "familiar@1 is in force.")
+    assert not adapters.get(talk.store, "familiar", 2).loaded
+    in_force(talk, 3)
+    olga.send("/adapter rollback")
+    await eventually(lambda: now(talk) == 1)
 
 
 async def test_what_the_engine_refuses_is_told_and_the_old_one_stays(talk: Talk, olga: Chat) -> None:

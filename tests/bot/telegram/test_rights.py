@@ -278,6 +278,17 @@ async def test_nothing_is_deleted_before_a_button_is_pressed(talk: Talk, ada: Ch
     assert asked.keyboard == []
 
 
+@pytest.mark.parametrize("learning", [Learning(sealed_days=7)])
+async def test_who_is_asked_is_told_of_what_stays_sealed(ada: Chat) -> None:
+    for command, begins in (
+        ("/forget", "What shall be"),
+        ("/forget all", "Delete everything"),
+        ("/privacy", "What is"),
+    ):
+        ada.command(command)
+        assert "stays sealed for one purpose" in (await said(ada, begins)).text
+
+
 async def test_somebody_with_no_conversation_is_not_offered_to_delete_it(ada: Chat) -> None:
     ada.command("/forget")
     assert labels(await said(ada, "What shall be deleted")) == ["Everything about me", "Nothing, keep it all"]

@@ -16,7 +16,7 @@ CHECKS = (
 
 TABLE = (
     Interval("loss a token, held-out conversations", 2.471, 2.258, -0.213, -0.287, -0.142, 61),
-    Interval("loss a token, forgotten conversations", 2.1, 2.4, 0.3, 0.1, 0.5, 12, "higher"),
+    Interval("loss a token, what people took back", 2.1, 2.4, 0.3, 0.1, 0.5, 12, "higher"),
     Interval("perplexity, general text", 29.23, 29.61, 0.38, 0.23, 0.53, 90),
     Interval("refusals", 0.05, 0.025, -0.025, -0.075, 0.025, 40),
     Interval("characters of a reply", 412.3, 301.7, -110.6, -160.2, -62.1, 40, "same"),

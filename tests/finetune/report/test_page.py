@@ -80,6 +80,17 @@ def test_what_an_operator_overrode_is_said_with_the_reason() -> None:
     assert "I read all of its replies." in shown(record)
 
 
+def test_what_answers_only_some_first_is_not_said_to_be_promoted_for_all() -> None:
+    trial = replace(PROMOTED, share=0.2)
+    said = " ".join(page(trial).xpath("//h1")[0].text_content().split())
+    headline = "familiar@7 is better than familiar@6 and was promoted, for 20% of the conversations first."
+    assert said == f"Promoted for 20% first {headline}"
+    assert page(trial).xpath("//title")[0].text == "Run 12 of familiar: promoted for 20% first"
+    decision = Decision("rejected", "Worse.", CHECKS, overridden="I read all of its replies.")
+    said = page(replace(trial, decision=decision)).xpath("//h1")[0].text_content()
+    assert "by an operator, for 20% of the conversations first, though it was rejected" in said
+
+
 def test_each_check_says_whether_it_passed_in_words_and_with_its_numbers() -> None:
     assert row_of(PROMOTED, "Gain") == "Gain passed On 61 held-out conversations the loss fell by 0.213."
     assert "failed" in row_of(PROMOTED, "General text")
@@ -91,7 +102,7 @@ def test_each_number_stands_before_and_after_with_its_interval_and_what_it_means
         row_of(PROMOTED, "loss a token, held-out")
         == "loss a token, held-out conversations lower is better 2.471 2.258 −0.213 (−0.287 to −0.142) better 61"
     )
-    assert "+0.300 (+0.100 to +0.500) better" in row_of(PROMOTED, "forgotten")
+    assert "+0.300 (+0.100 to +0.500) better" in row_of(PROMOTED, "what people took back")
     assert "worse" in row_of(PROMOTED, "perplexity, general")
     assert "5% 2.5% −2.5 pts (−7.5 pts to +2.5 pts) no clear change" in row_of(PROMOTED, "refusals")
     assert "412 302 −111 (−160 to −62) changed" in row_of(PROMOTED, "characters")

@@ -25,6 +25,12 @@ def test_the_verdict_comes_first() -> None:
     assert printed(PROMOTED).splitlines()[0] == ("Promoted: familiar@7 is better than familiar@6 and was promoted.")
 
 
+def test_what_answers_only_some_first_is_said_to_do_so() -> None:
+    first = printed(replace(PROMOTED, share=0.05), 200).splitlines()[0]
+    headline = "familiar@7 is better than familiar@6 and was promoted, for 5% of the conversations first."
+    assert first == f"Promoted for 5% first: {headline}"
+
+
 def test_checks_differences_data_and_cost_are_there() -> None:
     said = " ".join(printed(PROMOTED, 160).split())
     for each in (
