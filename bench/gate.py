@@ -1,7 +1,7 @@
 """`python -m bench.gate`: how often the gate finds a gain that is there, and how often one that is not.
 
 Simulated, with a seed, on the gate's own code. Beside it stand the plain percentiles of bootstrapped means, and the
-numbers that issue 5 began with (percentiles, one-sided for the loss). About two minutes.
+numbers that the design began with (percentiles, one-sided for the loss). About two minutes.
 
 --simulations N   of each case, default 1000; the whole gate takes a fifth of them
 """
@@ -48,7 +48,7 @@ def paired_loss(simulations: int, chance: np.random.Generator) -> None:
     print(f"A gain of {GAIN} nats a token, spread {SPREAD}: found, and found where it is not there (percent)\n")
     issue = {20: "50", 50: "77", 100: "95"}
     print(
-        f"{'differences':<14}{'n':>5}   {'95% interval':^21}{'90% interval':^21}{'95%, percentiles':^21}{'issue 5':>9}"
+        f"{'differences':<14}{'n':>5}   {'95% interval':^21}{'90% interval':^21}{'95%, percentiles':^21}{'design':>9}"
     )
     print(f"{'':<14}{'':>5}   " + f"{'found':>9}{'not there':>12}" * 3)
     for name, draw in KINDS.items():
@@ -99,7 +99,7 @@ KINDS: dict[str, Callable[[np.random.Generator, int], Array]] = {
 def wins(simulations: int, chance: np.random.Generator) -> None:
     print("\nA win rate of 60%: found, and found at 50% (percent)\n")
     issue = {20: 14, 50: 30, 100: 51, 200: 81}
-    print(f"{'n':>5}{'found':>9}{'not there':>12}{'issue 5':>9}")
+    print(f"{'n':>5}{'found':>9}{'not there':>12}{'design':>9}")
     for n in SIZES:
         found = []
         for rate in (0.6, 0.5):

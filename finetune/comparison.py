@@ -43,7 +43,7 @@ def table(before: Measurements, after: Measurements, gate: Gate) -> tuple[Interv
     for kind, said in _KINDS.items():
         asked = [pair for pair in pairs.probes(before, after) if pair[0].kind == kind]
         passed = [float(old.passed) for old, _ in asked], [float(new.passed) for _, new in asked]
-        rows += _row(f"fixed questions: {said}", *passed, [old.key for old, _ in asked], "higher", gate)
+        rows += row(f"fixed questions: {said}", *passed, [old.key for old, _ in asked], "higher", gate)
     return tuple(rows)
 
 
@@ -90,7 +90,7 @@ def _loss_rows(name: str, before: Measurements, after: Measurements, gate: Gate)
     losses = Losses.of(before, after, name)
     said = _SETS.get(name, name.replace("round ", "test of run "))
     better: Better = "higher" if name == "unlearned" else "lower"
-    rows = _row(f"loss a token, {said}", losses.before, losses.after, losses.conversations, better, gate)
+    rows = row(f"loss a token, {said}", losses.before, losses.after, losses.conversations, better, gate)
     if not rows:
         return []
     ratio = pairs.exponential(losses.by_token(gate))
@@ -105,8 +105,8 @@ def _preference_rows(before: Measurements, after: Measurements, gate: Gate) -> l
     old, new = ([pair[side].better - pair[side].worse for pair in chosen] for side in (0, 1))
     won = [float(each > 0) for each in old], [float(each > 0) for each in new]
     return [
-        *_row("lead of preferred replies, nats a token", old, new, by, "higher", gate),
-        *_row("preferred reply is the likelier one", *won, by, "higher", gate),
+        *row("lead of preferred replies, nats a token", old, new, by, "higher", gate),
+        *row("preferred reply is the likelier one", *won, by, "higher", gate),
     ]
 
 
@@ -116,12 +116,12 @@ def _reply_rows(before: Measurements, after: Measurements, gate: Gate) -> list[I
     rows: list[Interval] = []
     for name, fault in (("refusals", refusal), ("replies that loop", looping), ("empty replies", empty)):
         old, new = ([float(fault(pair[side].text)) for pair in replies] for side in (0, 1))
-        rows += _row(name, old, new, by, "lower", gate)
+        rows += row(name, old, new, by, "lower", gate)
     old, new = ([float(len(pair[side].text)) for pair in replies] for side in (0, 1))
-    return [*rows, *_row("characters of a reply", old, new, by, "same", gate)]
+    return [*rows, *row("characters of a reply", old, new, by, "same", gate)]
 
 
-def _row(
+def row(
     name: str, old: Sequence[float], new: Sequence[float], by: Sequence[str], better: Better, gate: Gate
 ) -> list[Interval]:
     """One row, or none where there is nothing. Each conversation counts the same."""

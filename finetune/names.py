@@ -6,8 +6,8 @@ they are: each word is what its eighth layer sees at that word, and a logistic r
 there, goes on, or is none; the best sequence that is possible is taken (Viterbi, 1967). What it finds is measured by
 seqeval, by whole names: a name of which a word is missing is missed.
 
-There is no data for it here that may be passed on, so nothing is trained by default: it is an operator's to train, and
-`Redactor(also=[finder(tagger)])` uses it.
+No data for it comes with Familiar, so nothing is trained by default: it is an operator's to train, and
+`Redactor(also=[finder(tagger, states)])` uses it.
 """
 
 from __future__ import annotations

@@ -203,6 +203,7 @@ def _trainer(
     scratch: str,
 ) -> Any:
     import datasets
+    import huggingface_hub
     import torch
     from transformers import AutoTokenizer, PrinterCallback
     from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
@@ -210,6 +211,7 @@ def _trainer(
     plan, processes = machine
     torch.set_num_threads(plan.threads)
     datasets.disable_progress_bars()
+    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL would tell that it is used, whoever started us
     settings = job.settings
     by_pairs = settings.preferences == "dpo"
     at_once = _at_once(rows, renderer, settings, by_pairs)

@@ -1,9 +1,10 @@
 """Is a reply one that people will rate up? A small head that learns it from their ratings.
 
-Question and reply are embedded by the model that `knowledge` searches with, and a logistic regression reads both
-vectors, how they differ and agree, and what can be counted (length, loops, refusals). It is measured by
-cross-validation in which no conversation is on both sides, beside the guess that is always the commoner verdict: with
-few ratings, or ratings that follow nothing in the text, it is no better than that, and `Scores` says so.
+Question and reply are embedded by the bundled embedding model, and a logistic regression reads both vectors, how they
+differ and agree, and what can be counted (length, loops, refusals). It is measured by
+cross-validation in which no conversation is on both sides, beside the guess that is always the commoner verdict. With
+few ratings, or ratings that follow nothing in the text, it is no better than any guess, and `Scores` says so by the
+balanced accuracy: good and bad replies count alike, so that whatever is said without looking is right in half of them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import numpy.typing as npt
 from finetune import degenerate
 from finetune.errors import DataRefused, NotEnoughData
 from finetune.examples import Judged
+from finetune.grounding import asked
+from finetune.statistics import Estimate, paired
 
 Array = npt.NDArray[np.float32]
 Embed = Callable[[Sequence[str]], Array]  # (texts, dimensions), of unit length: Embedder.embed_passages
@@ -70,8 +73,31 @@ class Scores:
     f1: float
     support: int  # good replies
     accuracy: float
+    macro_f1: float
     commoner: float  # the accuracy of always saying what is commoner
+    commoner_macro_f1: float
+    balanced: Estimate  # balanced accuracy less 1/2, with its 95% interval over conversations
+    ratings: int
     printed: str  # as scikit-learn prints it
+    commoner_printed: str
+
+    @property
+    def better_than_a_guess(self) -> bool:
+        return self.balanced.known and self.balanced.low > 0
+
+    def said(self) -> str:
+        share, low, high = (f"{0.5 + each:.1%}" for each in (self.balanced.mean, self.balanced.low, self.balanced.high))
+        return (
+            f"Macro F1 {self.macro_f1:.3f} on {self.ratings} rated replies, {self.commoner_macro_f1:.3f} for always "
+            f"saying the commoner verdict. Good and bad counted alike, it is right in {share} ({low} to {high}), a "
+            f"guess in 50%."
+        )
+
+
+def are_enough(judged: Sequence[Judged]) -> bool:
+    """To learn from."""
+    good, bad, conversations = _counts(judged)
+    return min(good, bad) >= MIN_EACH and conversations >= MIN_CONVERSATIONS
 
 
 def features(judged: Sequence[Judged], embed: Embed) -> Array:
@@ -106,15 +132,23 @@ def evaluated(judged: Sequence[Judged], embed: Embed, *, seed: int = 0) -> Score
             continue
         said[held_out] = _fitted(seen[learnt], good[learnt], weights[learnt]).probability(seen[held_out]) >= 0.5
     given: dict[str, Any] = {"target_names": ["bad", "good"], "labels": [False, True], "zero_division": 0}
-    row = classification_report(good, said, output_dict=True, **given)["good"]
+    report = classification_report(good, said, output_dict=True, **given)
+    row = report["good"]
+    commoner = np.full(len(good), good.mean() >= 0.5)
+    shares = np.where(good, good.mean(), 1 - good.mean())  # of each reply's own verdict
     return Scores(
         float(row["precision"]),
         float(row["recall"]),
         float(row["f1-score"]),
         int(row["support"]),
         float(accuracy_score(good, said)),
-        max(float(good.mean()), 1 - float(good.mean())),
+        float(report["macro avg"]["f1-score"]),
+        float(accuracy_score(good, commoner)),
+        float(classification_report(good, commoner, output_dict=True, **given)["macro avg"]["f1-score"]),
+        paired([0.5] * len(good), (said == good).tolist(), conversations, weights=(1 / shares).tolist()),
+        len(judged),
         str(classification_report(good, said, digits=3, **given)),
+        str(classification_report(good, commoner, digits=3, **given)),
     )
 
 
@@ -130,18 +164,24 @@ def _verdicts(judged: Sequence[Judged]) -> tuple[npt.NDArray[np.bool_], Array]:
     return np.array([each.good for each in judged]), np.array([each.weight for each in judged], np.float32)
 
 
-def _refuse_too_few(judged: Sequence[Judged]) -> None:
+def _counts(judged: Sequence[Judged]) -> tuple[int, int, int]:
+    """Good and bad replies, and conversations."""
     good = sum(each.good for each in judged)
-    conversations = len({each.source.conversation for each in judged})
-    if min(good, len(judged) - good) < MIN_EACH or conversations < MIN_CONVERSATIONS:
-        raise NotEnoughData(
-            f"There are {good} replies rated up and {len(judged) - good} rated down, in {conversations} conversations. "
-            f"It takes {MIN_EACH} of each, in {MIN_CONVERSATIONS} conversations, to learn what people think of replies."
-        )
+    return good, len(judged) - good, len({each.source.conversation for each in judged})
+
+
+def _refuse_too_few(judged: Sequence[Judged]) -> None:
+    if are_enough(judged):
+        return
+    good, bad, conversations = _counts(judged)
+    raise NotEnoughData(
+        f"There are {good} replies rated up and {bad} rated down, in {conversations} conversations. It takes "
+        f"{MIN_EACH} of each, in {MIN_CONVERSATIONS} conversations, to learn what people think of replies."
+    )
 
 
 def _question(judged: Judged) -> str:
-    return next((each["content"] for each in reversed(judged.prompt) if each["role"] == "user"), "")
+    return next((asked(each["content"]) for each in reversed(judged.prompt) if each["role"] == "user"), "")
 
 
 def _counted(judged: Judged) -> tuple[float, ...]:

@@ -249,7 +249,7 @@ class _Way:
     async def _decide(self, record: Record) -> Record:
         decided = await self._stages.decide(self._ground(record))
         record = replace(record, decision=decided.decision, table=decided.table, samples=decided.samples)
-        return replace(record, unlearned=decided.unlearned)
+        return replace(record, unlearned=decided.unlearned, notes=(*record.notes, *decided.notes))
 
     def _is_promoted(self, record: Record) -> bool:
         better = record.decision is not None and record.decision.verdict == "promoted"

@@ -48,6 +48,7 @@ class Decided:
     table: tuple[Interval, ...] = ()
     samples: tuple[Sample, ...] = ()
     unlearned: Unlearned | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ async def evaluate(ground: Ground) -> tuple[str, ...]:
 async def decide(ground: Ground) -> Decided:
     from pydantic_core import to_json
 
-    from finetune import comparison, evaluate, gate, judge
+    from finetune import comparison, evaluate, foretold, gate, judge
 
     before, after = await asyncio.to_thread(evaluate.read, ground.folder)
     judged = await judge.compare(ground.settings.gate, before.replies, after.replies)
@@ -96,7 +96,9 @@ async def decide(ground: Ground) -> Decided:
     base = await asyncio.to_thread(evaluate.read_base, ground.folder)
     counts = ground.record.data.taken_back if ground.record.data is not None else {}
     unlearned = await asyncio.to_thread(comparison.unlearned, before, after, base, counts, ground.settings.gate)
-    return Decided(decision, table, gate.samples(before, after, SAMPLES), unlearned)
+    liked = await asyncio.to_thread(foretold.foretold, ground.folder, before, after, ground.settings)
+    samples = gate.samples(before, after, SAMPLES)
+    return Decided(decision, (*table, *liked.rows), samples, unlearned, liked.notes)
 
 
 def _is_to_go(ground: Ground) -> bool:

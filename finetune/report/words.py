@@ -95,7 +95,14 @@ STAGES = {
     "promoting": "promoting",
 }
 
-_SHARES = ("refusals", "replies that loop", "empty replies", "preferred reply is the likelier one", "fixed questions")
+_SHARES = (
+    "refusals",
+    "replies that loop",
+    "empty replies",
+    "preferred reply is the likelier one",
+    "fixed questions",
+    "predicted quality",
+)
 
 
 def plain(name: str, words: dict[str, str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.names import looked_up, marked
 from finetune import names
 from finetune.errors import DataRefused, NotEnoughData
 from finetune.names import Sentence, States, Tagger
@@ -177,3 +178,13 @@ def test_a_third_persons_name_leaves_a_text_when_the_redactor_has_the_tagger(tag
     assert redacted[0] == "Yesterday <NAME_1> went to Berlin by train."
     assert redacted[1].startswith("Please ask <NAME_1> whether <NAME_2>")
     assert counts["NAME"] == 3
+
+
+def test_a_list_of_names_is_looked_up_by_whole_names_and_the_longer_one_wins() -> None:
+    sentence = Sentence(("Ann", "met", "Ann", "Lee", "and", "Bo"), ("B-PER", "O", "B-PER", "I-PER", "O", "B-PER"))
+    listed = set(marked(sentence))
+    assert listed == {("Ann",), ("Ann", "Lee"), ("Bo",)}
+    assert looked_up(sentence.words, listed) == list(sentence.tags)
+    assert looked_up(("Lee", "and", "Ann"), listed) == ["O", "O", "B-PER"]
+    assert looked_up((), listed) == []
+    assert looked_up(("Ann",), set()) == ["O"]

@@ -6,8 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.utils import _telemetry
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
@@ -102,6 +104,23 @@ def test_better_replies_become_likelier_than_worse_ones_and_the_adapter_can_be_s
     assert trained.steps == len(heard) == heard[-1].total > 0
     assert [point.step for point in trained.curve] == list(range(1, trained.steps + 1))
     assert not list(wanted.folder.glob("tmp*")), "the trainer's own folder is left behind"
+
+
+def test_nobody_outside_is_told_of_it(
+    model_folder: Path, first_stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    for name in ("CI", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", False)
+    monkeypatch.setattr(huggingface_hub.constants, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(_telemetry, "_start_telemetry_thread", lambda: told.append("a thread"))
+    monkeypatch.setattr(_telemetry._TELEMETRY_QUEUE, "put", told.append)
+    wanted = job(model_folder, first_stage, tmp_path / "run", "dpo", preferences=pairs(2))
+
+    prefer(wanted, wanted.folder / "adapter")
+
+    assert told == []
 
 
 def test_it_begins_where_the_first_stage_ended_and_not_at_the_base_model(

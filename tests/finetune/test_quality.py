@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.quality import judged, pairs
 from finetune import quality
 from finetune.errors import DataRefused, NotEnoughData
 from finetune.examples import Judged, Source
@@ -56,6 +57,26 @@ def test_replies_are_told_apart_where_something_tells_them_apart() -> None:
 def test_where_nothing_tells_them_apart_no_better_than_a_guess_is_reported() -> None:
     scores = quality.evaluated(rated(200, telling=False), embed)
     assert scores.accuracy < scores.commoner + 0.1
+    assert not scores.better_than_a_guess
+
+
+def test_the_guess_beside_it_always_says_the_commoner_verdict() -> None:
+    mostly_good = [each for number, each in enumerate(rated(300)) if each.good or number % 4 == 0]
+    good = sum(each.good for each in mostly_good)
+    scores = quality.evaluated(mostly_good, embed)
+    share = good / len(mostly_good)
+    assert scores.commoner == pytest.approx(share)
+    assert scores.commoner_macro_f1 == pytest.approx(share / (1 + share))  # F1 of the one verdict, and 0 of the other
+    assert scores.better_than_a_guess
+    assert f"on {len(mostly_good)} rated replies" in scores.said()
+
+
+def test_what_always_says_the_commoner_verdict_is_a_guess_however_often_that_is_right() -> None:
+    """Nine in ten replies are good, and nothing tells which: to be right in nine of ten is no merit."""
+    alike = [replace(each, reply="apple", good=number % 10 != 0) for number, each in enumerate(rated(400))]
+    scores = quality.evaluated(alike, embed)
+    assert scores.balanced.mean == pytest.approx(0, abs=0.1)
+    assert not scores.better_than_a_guess
 
 
 def test_a_reply_is_not_known_from_its_own_conversation() -> None:
@@ -133,3 +154,38 @@ def test_a_loop_or_a_refusal_is_seen_whatever_it_says() -> None:
     plain = replace(rated(1)[0], reply="apple stone")
     assert (quality.features([looping], embed) != quality.features([plain], embed)).any()
     assert quality.features([looping], embed)[0, -3] == 1
+
+
+def test_a_question_is_the_same_with_passages_before_it_and_without() -> None:
+    plain = Judged(({"role": "user", "content": "When do you open?"},), "At nine.", True, Source("log:1"))
+    passages = "Passages:\n\n[1] House rules\n> We open at nine.\n\nQuestion: When do you open?"
+    beside = replace(plain, prompt=({"role": "user", "content": passages},))
+    assert (quality.features([plain], embed) == quality.features([beside], embed)).all()
+
+
+def test_ranks_become_pairs_of_neighbours_and_verdicts_on_what_always_or_never_won() -> None:
+    def said(text: str, role: str, *replies: dict[str, object], rank: int | None = None) -> dict[str, object]:
+        return {"text": text, "role": role, "rank": rank, "replies": list(replies)}
+
+    second = said("And then?", "prompter", said("Worse.", "assistant", rank=1), said("Better.", "assistant", rank=0))
+    tree = {
+        "message_tree_id": "a",
+        "prompt": said(
+            "Why?",
+            "prompter",
+            said("Last.", "assistant", rank=2),
+            said("Best.", "assistant", second, rank=0),
+            said("Between.", "assistant", rank=1),
+            said("Nobody ranked it.", "assistant"),
+        ),
+    }
+    found = list(pairs(tree))
+    assert [(each.chosen, each.rejected) for each in found] == [
+        ("Best.", "Between."),
+        ("Between.", "Last."),
+        ("Better.", "Worse."),
+    ]
+    assert [each["content"] for each in found[2].prompt] == ["Why?", "Best.", "And then?"]
+    verdicts = {each.reply: each.good for each in judged(found)}
+    assert verdicts == {"Best.": True, "Last.": False, "Better.": True, "Worse.": False}
+    assert {each.source.conversation for each in judged(found)} == {"file:oasst:a"}
