@@ -140,11 +140,14 @@ class LocalEngine:
             )
 
     async def _until_supervised(self, supervisor: subprocess.Popen[bytes], begun: float) -> None:
-        """Until a supervisor holds the lock, or has said why it failed. Raises EngineFailed if it could not say."""
+        """Until a supervisor holds the lock, this one has gone without a word, or has said why it failed.
+
+        Raises EngineFailed if it could not say.
+        """
         while self.files.supervisor() is None:
-            code = supervisor.poll()  # 0: another one was first, and may just be about to take the lock
+            code = supervisor.poll()  # 0: another one was first, or somebody wanted it ended when it had just begun
             state = self.state()
-            if state.phase == "failed" and state.since >= begun:
+            if code == 0 or (state.phase == "failed" and state.since >= begun):
                 return
             if code:
                 tail = self.files.supervisor_log.read_text(errors="replace")[-2000:]

@@ -434,11 +434,17 @@ def main() -> int:
     if held is None:
         log.info("another supervisor is there already")
         return 0
-    if files.stopped_since(psutil.Process().create_time()):
+    if files.stopped_since(_began()):
         log.info("stopped before it began")
         return 0
     supervisor = Supervisor(settings)
     return asyncio.run(supervisor.run())
+
+
+def _began() -> float:
+    """Unix time at which this process did. psutil says it up to a second early: it has the boot in whole seconds."""
+    since_boot = psutil.Process().create_time() - psutil.boot_time()
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot)
 
 
 if __name__ == "__main__":

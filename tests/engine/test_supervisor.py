@@ -18,7 +18,7 @@ import pytest
 from engine.errors import EngineFailed
 from engine.process import LocalEngine, _as_environment
 from engine.state import State
-from settings import Data, Engine, Settings
+from settings import REPOSITORY, Data, Engine, Settings
 
 SUPERVISED = Path(__file__).with_name("supervised.py")
 
@@ -233,6 +233,33 @@ async def test_a_supervisor_that_was_slow_to_start_does_not_undo_a_stop(engine_w
     assert await asyncio.to_thread(slow.wait, 30) == 0
     assert engine.state().phase == "stopped"
     assert not engine.files.log.exists()
+
+
+def test_a_supervisor_knows_to_a_moment_when_it_began() -> None:
+    """Else one that is started right after a stop would take that for its own."""
+    before = time.time()
+    began = subprocess.run(
+        [sys.executable, "-c", "from engine.supervisor import _began; print(_began())"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert before - 0.05 < float(began.stdout) < time.time()
+
+
+async def test_where_a_supervisor_goes_without_a_word_another_one_is_started(
+    engine_with: Callable[..., FastEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_with()
+    start, gone = engine._start_supervisor, [[sys.executable, "-c", ""]]
+
+    def first_one_that_goes() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(gone.pop()) if gone else start()
+
+    monkeypatch.setattr(engine, "_start_supervisor", first_one_that_goes)
+    assert (await ready(engine)).phase == "ready"
+    assert gone == []
 
 
 async def test_an_engine_whose_data_folder_is_deleted_ends(engine_with: Callable[..., FastEngine]) -> None:
