@@ -131,6 +131,7 @@ class Learning(Section):
     near_duplicate: Share = 0.8
     validation_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     test_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.25
+    kept_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     apart: Literal["off", "groups"] = "off"
     sealed_days: Annotated[float, Field(ge=0)] = 0.0
 
@@ -196,6 +197,7 @@ class Gate(Section):
     min_gain: Annotated[float, Field(ge=0)] = 0.0
     max_general_perplexity: Annotated[float, Field(ge=1)] = 1.03
     max_round_loss: Annotated[float, Field(ge=0)] = 0.1
+    max_round_lost: Annotated[float, Field(ge=0, le=1)] = 0.1
     max_length_change: Annotated[float, Field(gt=0)] = 0.3
     max_probes_lost: Annotated[int, Field(ge=0)] = 2
     max_more_refusals: Share = 0.05

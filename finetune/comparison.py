@@ -93,10 +93,20 @@ def _loss_rows(name: str, before: Measurements, after: Measurements, gate: Gate)
     rows = row(f"loss a token, {said}", losses.before, losses.after, losses.conversations, better, gate)
     if not rows:
         return []
+    rows += _word_for_word(said, losses, gate)
     ratio = pairs.exponential(losses.by_token(gate))
     was, now = before.perplexity(name), after.perplexity(name)
     low, high = (None if end is None else was * end - was for end in pairs.ends(ratio))
     return [*rows, Interval(f"perplexity, {said}", was, now, now - was, low, high, ratio.n, better)]
+
+
+def _word_for_word(said: str, losses: Losses, gate: Gate) -> list[Interval]:
+    """For what people wrote; no model writes a paragraph of common knowledge as it stands."""
+    if said == _SETS["general"] or any(each.mistakes < 0 for pair in losses.pairs for each in pair):
+        return []
+    old, new = ([float(pair[side].word_for_word) for pair in losses.pairs] for side in (0, 1))
+    better: Better = "lower" if said == _SETS["unlearned"] else "higher"
+    return row(f"written word for word, {said}", old, new, losses.conversations, better, gate)
 
 
 def _preference_rows(before: Measurements, after: Measurements, gate: Gate) -> list[Interval]:

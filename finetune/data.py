@@ -2,14 +2,18 @@
 
 What earlier runs saw decides where a conversation may stand. One that was learnt from is tested on last, because the
 adapter in force would have an advantage on it that the new one does not have; and never, where the new adapter goes on
-from that one. There, what was learnt already is no longer new: it is kept aside, to be replayed. The tests of earlier
-runs are taken from the log again, so that what has been forgotten or taken back since is not in them.
+from that one. There, what was learnt already is no longer new: it is kept aside, to be replayed.
+
+Of the test of a run whose adapter came into force, a share is never learnt from (learning.kept_share), or nothing could
+show whether a later run forgets what that one taught. It is taken from the log again, so that what has been forgotten
+or taken back since is not in it; what is nearly the same as something learnt is left out.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -25,7 +29,7 @@ from finetune.job import Progress, Told
 from finetune.near_duplicates import across, said
 from finetune.record import DataCounts
 from finetune.redacting import Learnt, Redaction, people_of, redacted
-from finetune.split import Sides, prove_apart, split
+from finetune.split import Sides, prove_apart, split, without_likes_of
 from finetune.taken_back import TakenBack
 from settings import Settings
 from store import learning as log
@@ -75,7 +79,9 @@ def prepare(
     told(Progress("preparing", 0, 0, "collecting"))
     gathered = _from_file(file, strict) if file else _from_log(store, settings, place)
     rounds = _from_log(store, settings, place) if file and earlier else gathered
-    tests = _tests_of(rounds.examples, earlier)
+    kept = _kept(earlier, settings.learning.kept_share)
+    tests = _tests_of(rounds.examples, earlier, kept)
+    gathered = _without(gathered, kept)
     redactor = _redactor(settings)
     if redactor is not None:
         gathered, tests = _redacted(store, gathered, tests, redactor, told)
@@ -112,9 +118,9 @@ def prepare(
         judged=len(judged),
         taken_back=taken_back.counted(back, learnt, settings.learning.near_duplicate),
     )
-    in_test = {each.source.conversation for each in sides.test}
+    taught = [*sides.train, *sides.validation, *known]
     rounds_left = {
-        number: [each for each in test if each.source.conversation not in in_test] for number, test in tests.items()
+        number: without_likes_of(taught, test, settings.learning.near_duplicate)[0] for number, test in tests.items()
     }
     told(Progress("preparing", 0, 0, "saving"))
     manifest = dataset.save(
@@ -124,7 +130,7 @@ def prepare(
         judged,
         replace(counts, malformed=()),  # the manifest stays, and has no word of anybody
         earlier=known,
-        rounds=rounds_left,
+        rounds={number: test for number, test in rounds_left.items() if test},
         unlearned=[each.example for each in back],
     )
     return replace(manifest.counts, malformed=counts.malformed)
@@ -158,11 +164,36 @@ def _listed(file: Path, malformed: Sequence[formats.Malformed]) -> tuple[str, ..
     return tuple(lines)
 
 
-def _tests_of(examples: Sequence[Example], earlier: Sequence[Manifest]) -> dict[int, list[Example]]:
+def _kept(earlier: Sequence[Manifest], share: float) -> set[str]:
+    """Conversations of earlier tests from which nothing is ever learnt: the same ones in every run."""
+
+    def drawn(conversation: str) -> bool:
+        number = int.from_bytes(hashlib.sha256(f"kept {conversation}".encode()).digest()[:8], "big")
+        return number < share * 2**64
+
+    tested = {each for manifest in earlier for each in manifest.conversations.get("test", ())}
+    return {each for each in tested - _learned_from(earlier) if each.startswith("log:") and drawn(each)}
+
+
+def _without(gathered: _Gathered, kept: Collection[str]) -> _Gathered:
+    return replace(
+        gathered,
+        examples=tuple(each for each in gathered.examples if each.source.conversation not in kept),
+        preferences=tuple(each for each in gathered.preferences if each.source.conversation not in kept),
+        judged=tuple(each for each in gathered.judged if each.source.conversation not in kept),
+    )
+
+
+def _tests_of(
+    examples: Sequence[Example], earlier: Sequence[Manifest], kept: Collection[str]
+) -> dict[int, list[Example]]:
+    """By run, what of its test is in the log and was kept."""
     tests = {}
     for manifest in earlier:
         ids = set(manifest.message_ids.get("test", ()))
-        tests[manifest.number] = [each for each in examples if ids.intersection(each.source.message_ids)]
+        tests[manifest.number] = [
+            each for each in examples if each.source.conversation in kept and ids.intersection(each.source.message_ids)
+        ]
     return {number: test for number, test in tests.items() if test}
 
 

@@ -174,12 +174,15 @@ class _Measuring:
     def _measured(self, keys: Sequence[tuple[str, str]], encoded: Sequence[Encoded | None]) -> tuple[Loss, ...]:
         """Of those that are not too long."""
         fits = [(key, each) for key, each in zip(keys, encoded, strict=True) if each is not None]
-        sums = packing.losses(self._model, [each for _, each in fits], self._settings.micro_batch_tokens)
+        measured = packing.measured(self._model, [each for _, each in fits], self._settings.micro_batch_tokens)
         self._count(len(keys))
         return tuple(
-            Loss(key, conversation, min(loss, BROKEN) if math.isfinite(loss) else BROKEN, tokens)
-            for ((key, conversation), _), (loss, tokens) in zip(fits, sums, strict=True)
-            if tokens
+            Loss(
+                *(key, conversation, min(each.loss, BROKEN) if math.isfinite(each.loss) else BROKEN),
+                *(each.tokens, each.mistakes),
+            )
+            for ((key, conversation), _), each in zip(fits, measured, strict=True)
+            if each.tokens
         )
 
     def _replies(self, test: Sequence[Example], many: int) -> tuple[Reply, ...]:

@@ -60,6 +60,7 @@ def decide(
         gain,
         _general_perplexity(before, after, gate),
         _rounds(before, after, gate),
+        _recall(before, after, gate),
         _preferences(before, after, gate),
         _judge(judged, gate),
         _probes(before, after, gate),
@@ -147,6 +148,26 @@ def _rounds(before: Measurements, after: Measurements, gate: Gate) -> Check | No
         f"{_moved(_turned(worse), gate)}; {limit:g} more is allowed."
     )
     return _check("rounds", _shown(worse, limit, gate), said, worse, limit)
+
+
+def _recall(before: Measurements, after: Measurements, gate: Gate) -> Check | None:
+    """What earlier runs taught and is written word for word must still be.
+
+    A loss is a mean over tokens, and the one that makes an answer right or wrong is a small part of it.
+    """
+    names = [name for name in before.losses if name.startswith("round ")]
+    known = [(old, new) for old, new in Losses.of(before, after, *names).pairs if old.word_for_word]
+    if not known:
+        return None
+    lost = [float(not new.word_for_word) for _, new in known]
+    more = difference([0.0] * len(known), lost, [old.conversation for old, _ in known], gate)
+    limit = gate.max_round_lost
+    said = (
+        f"Of {len(known)} held-out replies of earlier runs that {before.model} writes word for word, {sum(lost):.0f} "
+        f"{_are(sum(lost))} not any more; {limit:.0%} may be."
+    )
+    passed = _seen(more, limit)
+    return _check("recall", None if passed is False and more.n < _enough(gate) else passed, said, more, limit)
 
 
 def _preferences(before: Measurements, after: Measurements, gate: Gate) -> Check | None:
@@ -344,7 +365,7 @@ def _were(many: float) -> str:
     return "was" if many == 1 else "were"
 
 
-def _are(many: int) -> str:
+def _are(many: float) -> str:
     return "is" if many == 1 else "are"
 
 

@@ -18,6 +18,12 @@ class Loss:
     conversation: str
     loss: float
     tokens: int
+    mistakes: int = -1  # tokens than which another one was likelier; -1: not counted
+
+    @property
+    def word_for_word(self) -> bool:
+        """Whether it is exactly what greedy decoding writes."""
+        return self.mistakes == 0
 
 
 @dataclass(frozen=True)

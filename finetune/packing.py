@@ -106,17 +106,36 @@ def token_losses(model: Any, pack: Pack) -> Tensor:
     return torch.nn.functional.cross_entropy(logits, targets, reduction="none")
 
 
-def losses(model: Any, encoded: Sequence[Encoded], budget: int) -> list[tuple[float, int]]:
-    """(sum in nats, how many tokens) of each, in order. Without gradients; the model is put into evaluation mode."""
+@dataclass
+class Measured:
+    """Of one example's predicted tokens."""
+
+    loss: float = 0.0  # their sum, in nats
+    tokens: int = 0
+    mistakes: int = 0  # where another token was likelier; of a reply without any, it is what greedy decoding writes
+
+
+def measured(model: Any, encoded: Sequence[Encoded], budget: int) -> list[Measured]:
+    """Of each, in order. Without gradients; the model is put into evaluation mode."""
     import torch
 
     model.eval()
-    sums, counts = [0.0] * len(encoded), [0] * len(encoded)
+    found = [Measured() for _ in encoded]
     with torch.inference_mode():
         for each in packs(encoded, budget):
             if not each.predicted:
                 continue
-            for owner, loss in zip(each.owners, token_losses(model, each).tolist(), strict=True):
-                sums[owner] += loss
-                counts[owner] += 1
-    return list(zip(sums, counts, strict=True))
+            logits = forward(model, each)
+            targets = torch.tensor([each.ids[place] for place in each.predicted], device=logits.device)
+            losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+            mistaken = logits.argmax(dim=-1) != targets
+            for owner, loss, mistake in zip(each.owners, losses.tolist(), mistaken.tolist(), strict=True):
+                found[owner].loss += loss
+                found[owner].tokens += 1
+                found[owner].mistakes += mistake
+    return found
+
+
+def losses(model: Any, encoded: Sequence[Encoded], budget: int) -> list[tuple[float, int]]:
+    """(sum in nats, how many tokens) of each, as `measured` has it."""
+    return [(each.loss, each.tokens) for each in measured(model, encoded, budget)]

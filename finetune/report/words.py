@@ -25,6 +25,7 @@ CHECKS = {
     "gain": "Gain",
     "general_perplexity": "General text",
     "rounds": "Earlier runs",
+    "recall": "Word for word",
     "preferences": "Preferences",
     "judge": "Judge",
     "probes": "Fixed questions",

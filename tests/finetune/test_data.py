@@ -80,6 +80,10 @@ def _no_real_redactor(redactor: StandIn) -> None:
     """It takes seconds to load; one test below uses it."""
 
 
+FEW = {"finetune": {"min_new_examples": 10}}
+KEPT = {**FEW, "learning": {"kept_share": 1}}
+
+
 @pytest.fixture
 def prepared(log: MadeLog, tmp_path: Path) -> Any:
     """prepared(number, ...): run `number`'s data set is prepared; its counts, what it holds, and its manifest."""
@@ -89,7 +93,7 @@ def prepared(log: MadeLog, tmp_path: Path) -> Any:
     ) -> tuple[DataCounts, Loaded, Manifest]:
         folder = tmp_path / str(number)
         folder.mkdir(exist_ok=True)
-        given = {"finetune": {"min_new_examples": 10}} | (sections or {})
+        given = FEW | (sections or {})
         settings = Settings(data=Data(folder=tmp_path), **given)  # type: ignore[arg-type]
         counts = prepare(log.store, settings, bundled_model(), folder, **more)
         return counts, dataset.load(folder), dataset.manifest_of(folder)
@@ -248,11 +252,46 @@ def test_a_run_from_the_base_tests_on_what_no_adapter_has_learnt_and_learns_all_
         old = session.get_one(Conversation, int(first.conversations["train"][0].partition(":")[2]))
     log.rate(log.turn(old, "Anything else about owls?", "They sleep all day, 55443322."), 1)
     talks(log, 10, 10)
-    _, loaded, second = prepared(2, earlier=[first])
+    _, loaded, second = prepared(2, {**FEW, "learning": {"kept_share": 0}}, earlier=[first])
     assert not set(second.conversations["test"]) & set(first.conversations["train"])
-    assert set(first.conversations["train"]) <= {*second.conversations["train"], *second.conversations["validation"]}
+    learnt = {*second.conversations["train"], *second.conversations["validation"]}
+    assert set(first.conversations["train"]) <= learnt
+    assert set(first.conversations["test"]) <= {*learnt, *second.conversations["test"]}
     assert loaded.earlier == ()
-    assert {each.source.conversation for each in loaded.rounds[1]} == set(first.conversations["test"])
+    assert loaded.rounds == {}
+
+
+def test_a_share_of_an_earlier_test_is_never_learnt_and_always_the_same(log: MadeLog, prepared: Any) -> None:
+    talks(log, 40)
+    _, _, first = prepared(1)
+    talks(log, 20, 40)
+    _, loaded, second = prepared(2, earlier=[first])
+    kept = {each.source.conversation for each in loaded.rounds[1]}
+    assert kept < set(first.conversations["test"])
+    talks(log, 20, 60)
+    _, loaded, third = prepared(3, earlier=[first, second])
+    assert {each.source.conversation for each in loaded.rounds[1]} == kept
+    for manifest in (second, third):
+        assert not kept & {each for side in manifest.conversations.values() for each in side}
+        assert set(first.conversations["test"]) - kept <= {
+            each for side in manifest.conversations.values() for each in side
+        }
+
+
+def test_what_is_learnt_in_nearly_the_same_words_shows_nothing_of_what_is_forgotten(
+    log: MadeLog, prepared: Any
+) -> None:
+    talks(log, 10)
+    _, before, first = prepared(1)
+    held_out = next(each for each in before.test if each.why == "rated_up")
+    twin = log.talk(log.person("Bob"))
+    log.rate(log.turn(twin, held_out.question, held_out.reply), 1)
+    talks(log, 12, 10)
+    _, loaded, second = prepared(2, KEPT, earlier=[first])
+    assert f"log:{twin.id}" in second.conversations["train"], "or this shows nothing"
+    assert held_out.source.conversation not in {
+        each.source.conversation for each in loaded.rounds[1] if each.reply == held_out.reply
+    }
 
 
 def test_a_run_from_the_last_adapter_learns_what_is_new_and_keeps_the_rest_for_replay(
@@ -261,7 +300,7 @@ def test_a_run_from_the_last_adapter_learns_what_is_new_and_keeps_the_rest_for_r
     talks(log, 10)
     _, _, first = prepared(1)
     talks(log, 10, 10)
-    last = {"finetune": {"min_new_examples": 10, "start": "last"}}
+    last = {"finetune": {"min_new_examples": 10, "start": "last"}, "learning": {"kept_share": 0}}
     _, loaded, second = prepared(2, last, earlier=[first])
     replayed = {each for item in loaded.earlier for each in item.source.message_ids}
     assert replayed == set(first.message_ids["train"]) == set(second.message_ids["earlier"])
@@ -289,7 +328,7 @@ def test_a_deleted_conversation_is_in_no_test_of_an_earlier_run(log: MadeLog, pr
     gone = int(first.conversations["test"][0].partition(":")[2])
     conversations.delete(log.store, gone, people.person_for(log.store, "terminal", "Ada").id)
     talks(log, 10, 10)
-    _, loaded, _ = prepared(2, earlier=[first])
+    _, loaded, _ = prepared(2, KEPT, earlier=[first])
     assert f"log:{gone}" not in {each.source.conversation for each in loaded.rounds[1]}
     assert len(loaded.rounds[1]) == len(first.message_ids["test"]) - 2
 
@@ -442,6 +481,6 @@ def test_what_earlier_runs_were_tested_on_in_the_log_is_measured_after_learning_
 ) -> None:
     talks(log, 10)
     _, _, first = prepared(1)
-    counts, loaded, _ = prepared(2, file=written(tmp_path / "mine.jsonl", rows(20)), earlier=[first])
+    counts, loaded, _ = prepared(2, KEPT, file=written(tmp_path / "mine.jsonl", rows(20)), earlier=[first])
     assert len(loaded.rounds[1]) == len(first.message_ids["test"])
     assert counts.forgotten == 0

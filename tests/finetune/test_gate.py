@@ -234,6 +234,28 @@ def test_preferred_replies_must_not_lose_their_lead_for_certain() -> None:
     assert decide(replace(BEFORE, chosen=chosen([0.5] * 3)), few, GATE).verdict == "promoted"
 
 
+def taught(mistakes: Sequence[int]) -> tuple[Loss, ...]:
+    return tuple(Loss(f"round 1 {n}", f"log:{n}", 1.0, 10, each) for n, each in enumerate(mistakes))
+
+
+@pytest.mark.parametrize(
+    ("lost", "known", "passed"), [(0, 20, True), (2, 20, True), (3, 20, None), (12, 20, False), (4, 5, None)]
+)
+def test_what_earlier_runs_taught_word_for_word_must_still_be_written(
+    lost: int, known: int, passed: bool | None
+) -> None:
+    before = with_losses(BEFORE, **{"round 1": taught([0] * known + [3] * 5)})
+    after = with_losses(BETTER, **{"round 1": taught([1] * lost + [0] * (known - lost) + [0] * 5)})
+    found = check(decide(before, after, GATE), "recall")
+    assert found.passed is passed
+    assert found.n == known
+
+
+def test_what_nobody_wrote_word_for_word_is_not_asked_for() -> None:
+    before, after = (with_losses(each, **{"round 1": taught([2] * 20)}) for each in (BEFORE, BETTER))
+    assert not [each for each in decide(before, after, GATE).checks if each.name == "recall"]
+
+
 @pytest.mark.parametrize(
     ("lost", "gained", "passed"), [(0, 0, True), (2, 0, True), (3, 1, True), (3, 0, None), (4, 1, None), (10, 0, False)]
 )

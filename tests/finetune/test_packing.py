@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM
 
 from finetune import attention
 from finetune.batches import batches
-from finetune.packing import forward, losses, pack, packs, token_losses
+from finetune.packing import forward, losses, measured, pack, packs, token_losses
 from finetune.tokens import Encoded, Renderer
 from tests.finetune.tiny import chat_model, example
 
@@ -137,13 +137,27 @@ def test_logits_are_computed_for_predicted_tokens_alone(model: Any, encoded: lis
 def test_the_losses_of_many_are_those_of_each_alone_in_their_order(model: Any, encoded: list[Encoded]) -> None:
     several = encoded * 3
 
-    measured = losses(model, several, budget=100)
+    found = losses(model, several, budget=100)
 
-    for each, (loss, tokens) in zip(several, measured, strict=True):
+    for each, (loss, tokens) in zip(several, found, strict=True):
         with torch.no_grad():
             expected = token_losses(model, pack([each], [0]))
         assert tokens == each.predicted
         assert loss == pytest.approx(float(expected.sum()), rel=1e-5)
+
+
+def test_a_token_that_another_one_is_likelier_than_is_a_mistake(model: Any, encoded: list[Encoded]) -> None:
+    whole = encoded[0]
+    ids = list(whole.ids)
+    predicted = [at for at, weight in enumerate(whole.weights) if at and weight > 0]
+    for at in predicted:  # as greedy decoding writes it
+        with torch.no_grad():
+            ids[at] = int(model(torch.tensor([ids[:at]]), use_cache=False).logits[0, -1].argmax())
+    other = [*ids[: predicted[-1]], ids[predicted[-1]] + 1, *ids[predicted[-1] + 1 :]]
+
+    found = measured(model, [Encoded(tuple(each), whole.weights) for each in (ids, other)], budget=512)
+
+    assert [each.mistakes for each in found] == [0, 1]
 
 
 def test_an_example_of_which_nothing_is_predicted_has_no_loss(model: Any) -> None:
